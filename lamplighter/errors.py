@@ -109,11 +109,27 @@ class LedgerError(LamplighterError):
 
 
 class LedgerBrokenError(LedgerError):
-    """A record does not verify: the chain was edited, reordered or truncated."""
+    """A record does not verify: the chain was edited, reordered or truncated.
+
+    Attributes:
+        reason: one of `lamplighter.model.chain.Break`.
+        record: the place of the first record that fails, from 1; 0 when the whole ledger is meant.
+    """
+
+    def __init__(
+        self, message: str, *, where: str = "", advice: str = "", reason: str = "", record: int = 0
+    ) -> None:
+        super().__init__(message, where=where, advice=advice)
+        self.reason = reason
+        self.record = record
 
 
 class StoreError(LamplighterError):
     """The site's store refuses a read or a write."""
+
+
+class ExistsError(StoreError):
+    """The key already holds other bytes; nothing was written."""
 
 
 # --- transports -----------------------------------------------------------------------------------
