@@ -1,0 +1,40 @@
+"""The sandbox estate: real Debian hosts, and cheap fleets of sshd, on one machine.
+
+Everything the demo, the tests and the benches connect to is made here and is real: hosts
+boot, reboot, run apt and dpkg, hold locks, fill up and fall silent. Nothing leaves the machine.
+
+>>> from tests.lab import Estate, HostSpec
+>>> with Estate("docs", [HostSpec("web1")], state_dir) as estate:      # doctest: +SKIP
+...     estate["web1"].exec("uname -n").stdout
+"""
+
+from tests.lab.errors import LabError
+from tests.lab.estate import Estate
+from tests.lab.host import Host
+from tests.lab.repo import Repo
+from tests.lab.spec import OPSPW_PASSWORD, PASSPHRASE, HostSpec
+
+SYSTEM_PACKAGES = (
+    "apt-utils",
+    "debootstrap",
+    "gcc",
+    "gnupg",
+    "iproute2",
+    "libc6-dev",
+    "mount",
+    "openssh-client",
+    "openssh-server",
+    "util-linux",
+)
+"""Debian packages the machine needs: the one list, read by the Makefile and the command line."""
+
+__all__ = [
+    "OPSPW_PASSWORD",
+    "PASSPHRASE",
+    "SYSTEM_PACKAGES",
+    "Estate",
+    "Host",
+    "HostSpec",
+    "LabError",
+    "Repo",
+]
