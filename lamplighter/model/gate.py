@@ -1,52 +1,245 @@
-"""The gate: who must sign a plan before it may change anything."""
+"""The gate: may this plan change anything, at this moment, and if not, what is missing?
+
+`evaluate` is a pure function of the plan's bytes, the signed lines, the site's people and keys, and a
+time. It never raises on hostile input, and answers no whenever it is unsure. Its rules:
+
+ 1. The plan is the one whose exact bytes have the digest the approval names; a plan past its `expires`
+    never passes.
+ 2. A signature counts when a key listed in `approvers` made it, under `lamplighter-approval@v1`, while the
+    key is within its validity and not revoked. Bytes are verified first, and parsed only then.
+ 3. The key belongs to exactly the person the statement names, who is in `people.yaml` and has not left.
+ 4. The person is of a party the gate names and holds a role it asks for.
+ 5. Nobody approves what they requested. The requester must be known: a person in `people.yaml`, or a
+    schedule, which acts for the owner's party. Where the gate names the requester's own party, a claim is
+    not enough: the request itself must be signed.
+ 6. A person counts once, whatever number of keys or approvals they have, and fills one place only; if
+    there is any way to seat the signers so that every place is filled, it is found.
+ 7. An approval counts from `not_before` to `expires`, and no longer than the gate's `max_age` from its
+    `not_before`. Its id serves one plan only.
+ 8. A reject, by anybody of a party the gate names, is final. So is a revoke: of one approval if it names
+    one, of all of them otherwise. They do not expire, nor does the signer's key expire under them, so
+    that time alone never opens a closed gate.
+ 9. A gate without requirements never passes, nor one that cannot be met.
+10. The site's minimum gate tightens the plan's (`stricter`), and never loosens it.
+11. `standard` changes may also pass on standing approvals, judged by the same rules but for `max_age`: a
+    standing approval ends when it says so (`lamplighter.model.standing`).
+12. `emergency` changes pass on one second person of either party who holds the role `emergency`. The
+    request must be signed, for there is no second person where the first is not known.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+from lamplighter.errors import MalformedError
+from lamplighter.model.approval import Decision
+from lamplighter.model.attest import Code, Trust
+from lamplighter.model.canonical import sha256
 from lamplighter.model.party import Party
+from lamplighter.model.plan import Plan, read_plan
+from lamplighter.model.quorum import (
+    DEFAULT_MAX_AGE,
+    MAX_PLACES,
+    Gate,
+    Requirement,
+    implies,
+    internal,
+    missing,
+    satisfiable,
+    stricter,
+)
+from lamplighter.model.vote import Case, GatePolicy, Refusal, Vote, judge
 
-DEFAULT_MAX_AGE = 7 * 24 * 3600
+__all__ = [
+    "DEFAULT_MAX_AGE", "EMERGENCY_ROLE", "Code", "Gate", "GatePolicy", "GateResult", "Requirement", "Trust",
+    "alternatives", "evaluate", "implies", "internal", "obstacles", "satisfiable", "stricter",
+]
+
+EMERGENCY_ROLE = "emergency"
+MAX_LINES = 1000
+"""More lines than this are refused as a whole: nobody has that many approvers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Requirement:
-    """A number of distinct people of one party, holding one of some roles.
+class GateResult:
+    """The answer.
 
     Attributes:
-        party: whose people may sign.
-        roles: any one of them suffices; empty means any person of the party.
-        quorum: how many distinct people, at least 1.
+        passed: True when the plan may be carried out now.
+        needed: a sentence for each thing that is missing; empty exactly when passed.
+        signed: ids of the people whose approval counts, sorted.
+        refused: (approval id, code) of each line that does not count, sorted; a line without a readable
+            id is named by the start of its SHA-256.
+        missing: the places still to be filled, when signatures are all that is missing.
+        valid_until: first second at which a passed gate would no longer pass with these lines; 0 when not
+            passed. Ask again then, or when there are new lines.
     """
 
-    party: Party
-    roles: tuple[str, ...] = ()
-    quorum: int = 1
-
-    def __post_init__(self) -> None:
-        if self.quorum < 1:
-            raise ValueError("a quorum is at least 1")
-        object.__setattr__(self, "roles", tuple(sorted(set(self.roles))))
+    passed: bool
+    needed: tuple[str, ...] = ()
+    signed: tuple[str, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    missing: tuple[Requirement, ...] = ()
+    valid_until: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """All requirements must be met. A gate without requirements never passes.
+def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, now: int) -> GateResult:
+    """Judge a plan by the module's rules.
 
-    Attributes:
-        requirements: each is satisfied by its own people; one person fills one place only.
-        max_age: seconds after which a signed approval no longer counts.
+    Args:
+        plan_bytes: canonical bytes of the plan, as shown and signed.
+        approvals: signed lines, in any order: approvals, rejects, revokes, standing approvals.
+        policy: the site's people, keys, minimum gate and used approvals.
+        now: seconds since the epoch.
     """
+    try:
+        plan = _plan(plan_bytes)
+    except MalformedError as error:
+        return GateResult(passed=False, needed=(f"a plan that can be read: {error.message}",))
+    if len(approvals) > MAX_LINES:
+        flood = f"at most {MAX_LINES} signed lines; there are {len(approvals)}"
+        return GateResult(passed=False, needed=(flood,))
+    case = Case(plan, sha256(plan_bytes), alternatives(plan, policy.minimum), policy, now)
+    votes, refused = _split(judge(line, case) for line in approvals)
+    left, closings, overruled = _overrule(votes, case)
+    counted, doubled = _once_each(left)
+    needed, lacking = _needed(case, counted, closings)
+    return GateResult(
+        not needed, needed, tuple(sorted(vote.person.id for vote in counted)),
+        tuple(sorted([*refused, *overruled, *doubled])), lacking,
+        0 if needed else _valid_until(case, counted, closings),
+    )
 
-    requirements: tuple[Requirement, ...] = ()
-    max_age: int = DEFAULT_MAX_AGE
 
-    @property
-    def parties(self) -> frozenset[Party]:
-        """The parties whose signatures the gate names."""
-        return frozenset(requirement.party for requirement in self.requirements)
+def alternatives(plan: Plan, minimum: Gate | None) -> tuple[Gate, ...]:
+    """The effective gates, any one of which lets the plan pass; just one but for emergencies.
+
+    Of the site's minimum, emergencies keep the `max_age` only: who may sign them is settled by who is
+    given the emergency role. An empty gate stays empty.
+    """
+    gate = stricter(plan.gate, minimum) if minimum else plan.gate
+    if plan.change_type != "emergency" or not gate.requirements:
+        return (gate,)
+    return tuple(Gate((Requirement(party, (EMERGENCY_ROLE,)),), gate.max_age) for party in Party)
 
 
-def internal(*roles: str, quorum: int = 1, max_age: int = DEFAULT_MAX_AGE) -> Gate:
-    """The usual gate: people of internal IT."""
-    return Gate((Requirement(Party.INTERNAL, roles, quorum),), max_age)
+def obstacles(plan: Plan, policy: GatePolicy, now: int) -> tuple[str, ...]:
+    """What keeps a plan from passing whoever signs it, a sentence each; empty when nothing does."""
+    gates = alternatives(plan, policy.minimum)
+    keyed = {name: one for name, one in policy.people.items() if name in policy.signers.principals}
+    reasons = [satisfiable(gate, keyed, plan.requester.id) for gate in gates]
+    unsatisfiable = [reason for each in reasons for reason in each] if all(reasons) else []
+    expired = "a new plan: this one has expired" if plan.expires and now >= plan.expires else ""
+    found = (expired, _requester_obstacle(plan, policy, gates), *unsatisfiable)
+    return tuple(dict.fromkeys(sentence for sentence in found if sentence))
+
+
+_plan = lru_cache(maxsize=8)(read_plan)  # a worker asks before each host, and the bytes are the same
+
+
+def _requester_obstacle(plan: Plan, policy: GatePolicy, gates: Iterable[Gate]) -> str:
+    who, known = plan.requester.id, plan.requester.known
+    emergency = plan.change_type == "emergency"
+    if known == "schedule" and who.startswith("schedule:") and not emergency:
+        return ""
+    person = policy.people.get(who)
+    if person is None:
+        return f"a known requester: {who!r} is not in people.yaml, so nobody can be told apart from them"
+    own = emergency or any(person.party in gate.parties for gate in gates)
+    if own and known != "signed":
+        return f"a signed request: {who} is of a party that may sign here, and is only claimed to have asked"
+    return ""
+
+
+def _split(judged: Iterable[Vote | Refusal]) -> tuple[list[Vote], list[Refusal]]:
+    votes: list[Vote] = []
+    refused: list[Refusal] = []
+    for one in judged:
+        if isinstance(one, Vote):
+            votes.append(one)
+        else:
+            refused.append(one)
+    return votes, refused
+
+
+def _overrule(votes: Sequence[Vote], case: Case) -> tuple[list[Vote], list[Vote], list[Refusal]]:
+    """Approvals that no reject or revoke overrides; those closings; and everything that does not count."""
+    approvals = [vote for vote in votes if vote.decision is Decision.APPROVE]
+    subjects = {case.digest, *(vote.about for vote in approvals)}
+    left, closings, refused = [], [], []
+    for vote in votes:
+        if vote.decision is Decision.APPROVE:
+            continue
+        if vote.about not in subjects:
+            refused.append((vote.id, Code.WRONG_DIGEST))
+            continue
+        closings.append(vote)
+        refused.append((vote.id, _closing_code(vote) if case.now >= vote.starts else Code.NOT_YET_VALID))
+    for vote in approvals:
+        against = [one for one in closings if case.now >= one.starts and _closes(one, vote, case.digest)]
+        if against:
+            refused.append((vote.id, min(map(_closing_code, against))))  # rejected before revoked
+        else:
+            left.append(vote)
+    return left, closings, refused
+
+
+def _closes(closing: Vote, vote: Vote, digest: str) -> bool:
+    """Tell whether a reject or revoke, of the plan or of one standing approval, is about an approval."""
+    return closing.about in (digest, vote.about) and closing.revokes in ("", vote.id)
+
+
+def _closing_code(closing: Vote) -> Code:
+    return Code.REJECTED if closing.decision is Decision.REJECT else Code.REVOKED
+
+
+def _once_each(votes: Iterable[Vote]) -> tuple[list[Vote], list[Refusal]]:
+    """One approval of each person, the one that lasts longest; the others are duplicates."""
+    best: dict[str, Vote] = {}
+    doubled: list[Refusal] = []
+    for vote in sorted(votes, key=lambda vote: (-vote.ends, vote.id)):
+        if vote.person.id in best:
+            doubled.append((vote.id, Code.DUPLICATE_PERSON))
+        else:
+            best[vote.person.id] = vote
+    return list(best.values()), doubled
+
+
+def _needed(
+    case: Case, counted: Sequence[Vote], closings: Iterable[Vote],
+) -> tuple[tuple[str, ...], tuple[Requirement, ...]]:
+    """What is missing, as sentences and as places."""
+    final = sorted(
+        f"a new plan: {vote.person.id} {_closing_code(vote)} this one"
+        for vote in closings
+        if vote.about == case.digest and not vote.revokes and case.now >= vote.starts
+    )
+    if final:
+        return tuple(dict.fromkeys(final)), ()
+    found = obstacles(case.plan, case.policy, case.now)
+    lacking = _lacking(case.gates, counted)
+    if lacking is None or all(lacking):
+        choices = [" and ".join(map(str, each)) for each in lacking or ()]
+        signatures = f"the signature of {', or of '.join(choices)}" if choices else ""
+        needed = tuple(sentence for sentence in (*found, signatures) if sentence)
+        return needed, (lacking[0] if lacking and len(lacking) == 1 else ())
+    return found, ()
+
+
+def _lacking(gates: Iterable[Gate], votes: Sequence[Vote]) -> list[tuple[Requirement, ...]] | None:
+    """For each gate that can be filled at all, what is left of it; None when there is no such gate."""
+    people = [vote.person for vote in votes]
+    return [missing(gate, people) for gate in gates if 0 < gate.size <= MAX_PLACES] or None
+
+
+def _valid_until(case: Case, counted: Sequence[Vote], closings: Iterable[Vote]) -> int:
+    """The first second at which the passed gate would not pass any more."""
+    ends = [vote.starts for vote in closings if vote.starts > case.now]
+    ends += [case.plan.expires] if case.plan.expires else []
+    for end in sorted({vote.ends for vote in counted}):
+        lacking = _lacking(case.gates, [vote for vote in counted if vote.ends > end])
+        if lacking is None or all(lacking):
+            return min([end, *ends])
+    raise AssertionError("a gate cannot stay filled without anybody")  # pragma: no cover

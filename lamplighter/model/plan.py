@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.canonical import Json, JsonObject, canonical, digest, parse, sha256
-from lamplighter.model.gate import Gate
 from lamplighter.model.outcome import Terminal
+from lamplighter.model.quorum import Gate
 
 VERSION = 1
 FACTS_DOMAIN = b"lamplighter-facts@v1\n"

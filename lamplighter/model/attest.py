@@ -1,0 +1,115 @@
+"""Who signed a line: from the signature over the key to the person, each step with its own refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lamplighter.errors import MalformedError
+from lamplighter.model.envelope import read_line
+from lamplighter.model.party import Person
+from lamplighter.model.signers import Revoked, Signer, Signers
+from lamplighter.model.sshkey import PublicKey
+from lamplighter.model.sshsig import parse_signature, verify
+
+
+class Code(StrEnum):
+    """Why a signed line does not count."""
+
+    BAD_SIGNATURE = "bad-signature"  # the key did not sign these bytes
+    WRONG_DIGEST = "wrong-digest"  # it is about another plan
+    UNKNOWN_KEY = "unknown-key"  # the key is not listed for the person the statement names
+    WRONG_NAMESPACE = "wrong-namespace"  # signed for another purpose, or the key is not listed for this one
+    KEY_EXPIRED = "key-expired"  # outside valid-after .. valid-before
+    KEY_REVOKED = "key-revoked"
+    UNKNOWN_PERSON = "unknown-person"  # not in people.yaml, or has left
+    WRONG_PARTY = "wrong-party"  # of a party the gate does not name
+    LACKS_ROLE = "lacks-role"
+    REQUESTER = "requester"  # nobody approves what they asked for
+    DUPLICATE_PERSON = "duplicate-person"  # another approval of the same person counts
+    NOT_YET_VALID = "not-yet-valid"
+    EXPIRED = "expired"
+    TOO_OLD = "too-old"  # signed longer ago than the gate's max_age
+    USED = "used"  # its id was used for another plan
+    REJECTED = "rejected"  # a reject, or what a reject overrides
+    REVOKED = "revoked"  # a revoke, or what a revoke takes back
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom a site trusts.
+
+    Attributes:
+        people: by id, from `people.yaml`.
+        signers: from `approvers`.
+        revoked: keys that no longer count.
+    """
+
+    people: Mapping[str, Person] = field(default_factory=dict)
+    signers: Signers = field(default_factory=Signers)
+    revoked: Revoked = field(default_factory=Revoked)
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A line with a good signature by a listed key that is not revoked. Whose, and when, is judged next.
+
+    Attributes:
+        statement: the signed bytes; now they may be parsed.
+        key: that signed.
+        signers: the lines of `approvers` that list the key for the namespace; never empty.
+        touched_pin: True when a security key also checked a PIN or fingerprint.
+    """
+
+    statement: bytes
+    key: PublicKey
+    signers: tuple[Signer, ...]
+    touched_pin: bool = False
+
+    def valid_span(self, when: float) -> tuple[int, int] | None:
+        """First and last second the key is valid around `when`, 0 for no last; None when it is not."""
+        spans = [(one.valid_after, one.valid_before) for one in self.signers if one.valid_at(when)]
+        return max(spans, key=lambda span: span[1] or float("inf")) if spans else None
+
+
+def attest(line: str, namespace: str, trust: Trust) -> Attested | Code:
+    """Check the signature on a line and that its key is one of the site's.
+
+    Args:
+        line: as pasted or stored; may be hostile.
+        namespace: what the signature must be for.
+        trust: the site's keys.
+
+    Returns:
+        The attested bytes, or why not. Never raises on hostile input.
+    """
+    try:
+        envelope = read_line(line)
+        signature = parse_signature(envelope.signature)
+    except MalformedError:
+        return Code.MALFORMED
+    if not verify(signature, envelope.statement):
+        return Code.BAD_SIGNATURE
+    if signature.namespace != namespace:
+        return Code.WRONG_NAMESPACE
+    if signature.key in trust.revoked:
+        return Code.KEY_REVOKED
+    signers = trust.signers.of(signature.key)
+    if not signers:
+        return Code.UNKNOWN_KEY
+    listed = tuple(signer for signer in signers if signer.signs_in(namespace))
+    if not listed:
+        return Code.WRONG_NAMESPACE
+    return Attested(envelope.statement, signature.key, listed, signature.raw.user_verified)
+
+
+def person_of(attested: Attested, name: str, trust: Trust) -> Person | Code:
+    """The person a statement names, when the key that signed it is listed for exactly them."""
+    if any(signer.principal != name for signer in attested.signers):
+        return Code.UNKNOWN_KEY
+    person = trust.people.get(name)
+    if person is None or person.left or person.id != name:
+        return Code.UNKNOWN_PERSON
+    return person

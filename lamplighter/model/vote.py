@@ -1,0 +1,182 @@
+"""One signed line against one plan: a vote of a known person, or the reason why it is none.
+
+Everything here is about a single line. What several lines amount to is `lamplighter.model.gate`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from lamplighter.errors import MalformedError
+from lamplighter.model.approval import NAMESPACE, Decision, read_statement
+from lamplighter.model.attest import Attested, Code, Trust, attest, person_of
+from lamplighter.model.canonical import sha256
+from lamplighter.model.envelope import Fields, line_id, read_line
+from lamplighter.model.party import Party, Person
+from lamplighter.model.plan import Plan
+from lamplighter.model.quorum import Gate
+from lamplighter.model.standing import NAMESPACE as STANDING
+from lamplighter.model.standing import covers, read_standing
+
+SKEW = 300
+"""A reject or revoke counts this many seconds early, lest an approver's fast clock delay it."""
+
+Refusal: TypeAlias = tuple[str, Code]
+"""The line's id, and why it does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatePolicy(Trust):
+    """What a site knows when it judges a plan.
+
+    Attributes:
+        minimum: the site's own gate, which every plan must meet as well; None when it has none.
+        used: approval id to the digest of the plan it was used for.
+        selections: host names of each selection that standing approvals name, resolved by the caller.
+    """
+
+    minimum: Gate | None = None
+    used: Mapping[str, str] = field(default_factory=dict)
+    selections: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a line is judged against.
+
+    Attributes:
+        plan, digest: the plan, and the digest of the bytes it was read from.
+        gates: the effective gates, any one of which lets the plan pass.
+        policy: the site's people and keys.
+        now: seconds since the epoch.
+    """
+
+    plan: Plan
+    digest: str
+    gates: tuple[Gate, ...]
+    policy: GatePolicy
+    now: int
+
+    @property
+    def parties(self) -> frozenset[Party]:
+        """Whose people the gate names: they may reject and revoke."""
+        return self.plan.gate.parties.union(*(gate.parties for gate in self.gates))
+
+    @property
+    def max_age(self) -> int:
+        """Seconds after which an approval no longer counts."""
+        return min(gate.max_age for gate in self.gates)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A line by a known person of the right party.
+
+    Attributes:
+        id: of the statement.
+        about: digest of the plan or the standing approval it is about.
+        decision: see `Decision`; a standing approval approves.
+        person: who signed.
+        starts, ends: when it counts, the second excluded; a reject or revoke does not end.
+        revokes: in a revoke, the one approval it takes back; empty for all.
+    """
+
+    id: str
+    about: str
+    decision: Decision
+    person: Person
+    starts: int
+    ends: int = 0
+    revokes: str = ""
+
+
+def judge(line: str, case: Case) -> Vote | Refusal:
+    """Judge one line; never raises on hostile input."""
+    attested, judge_bytes = attest(line, NAMESPACE, case.policy), _judge_statement
+    if attested is Code.WRONG_NAMESPACE and case.plan.change_type == "standard":
+        attested, judge_bytes = attest(line, STANDING, case.policy), _judge_standing
+    if isinstance(attested, Code):
+        return name_of(line), attested
+    try:
+        return judge_bytes(attested, case)
+    except MalformedError:
+        return name_of(line), Code.MALFORMED
+
+
+def name_of(line: str) -> str:
+    """The id a line claims, for the report only: nothing is decided by it."""
+    try:
+        return Fields(read_line(line).statement, 1, "the statement").id("id")
+    except MalformedError:
+        return line_id(line)
+
+
+def _judge_statement(attested: Attested, case: Case) -> Vote | Refusal:
+    statement = read_statement(attested.statement)
+    person = person_of(attested, statement.approver, case.policy)
+    if isinstance(person, Code):
+        return statement.id, person
+    if statement.decision is not Decision.APPROVE:
+        vote = Vote(
+            statement.id, statement.plan, statement.decision, person, statement.not_before - SKEW,
+            revokes=statement.revokes,
+        )
+        code = _why_not_closing(vote, attested, case)
+        return (vote.id, code) if code else vote
+    if statement.plan != case.digest:
+        return statement.id, Code.WRONG_DIGEST
+    if case.policy.used.get(statement.id, case.digest) != case.digest:
+        return statement.id, Code.USED
+    last = min(statement.expires, statement.not_before + case.max_age + 1)
+    vote = Vote(statement.id, case.digest, Decision.APPROVE, person, statement.not_before, last)
+    return _timed(vote, statement.expires, attested, case)
+
+
+def _judge_standing(attested: Attested, case: Case) -> Vote | Refusal:
+    standing = read_standing(attested.statement)
+    person = person_of(attested, standing.approver, case.policy)
+    if isinstance(person, Code):
+        return standing.id, person
+    if not covers(standing, case.plan, case.policy.selections.get(standing.selection)):
+        return standing.id, Code.WRONG_DIGEST
+    about = sha256(attested.statement)
+    vote = Vote(standing.id, about, Decision.APPROVE, person, standing.not_before, standing.expires)
+    return _timed(vote, standing.expires, attested, case)
+
+
+def _timed(vote: Vote, expires: int, attested: Attested, case: Case) -> Vote | Refusal:
+    """The vote of an approval with its end, when it counts now and its person may take a place."""
+    code = _why_not_seated(vote.person, case)
+    span = attested.valid_span(case.now)
+    if code is None and span is None:
+        code = Code.KEY_EXPIRED
+    if code is None and case.now < vote.starts:
+        code = Code.NOT_YET_VALID
+    if code is None and case.now >= vote.ends:
+        code = Code.EXPIRED if case.now >= expires else Code.TOO_OLD
+    if code or span is None:
+        return vote.id, code or Code.KEY_EXPIRED
+    ends = min(vote.ends, span[1] + 1) if span[1] else vote.ends
+    return Vote(vote.id, vote.about, vote.decision, vote.person, vote.starts, ends)
+
+
+def _why_not_seated(person: Person, case: Case) -> Code | None:
+    if person.id == case.plan.requester.id:
+        return Code.REQUESTER
+    if person.party not in {party for gate in case.gates for party in gate.parties}:
+        return Code.WRONG_PARTY
+    if not any(one.admits(person) for gate in case.gates for one in gate.requirements):
+        return Code.LACKS_ROLE
+    return None
+
+
+def _why_not_closing(vote: Vote, attested: Attested, case: Case) -> Code | None:
+    """Why a reject or revoke does not count; the key need only have been valid when it was made."""
+    if vote.person.party not in case.parties:
+        return Code.WRONG_PARTY
+    made = vote.starts + SKEW
+    if attested.valid_span(made) is None and attested.valid_span(case.now) is None:
+        return Code.KEY_EXPIRED
+    return None
