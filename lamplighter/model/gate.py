@@ -75,6 +75,10 @@ class GateResult:
         missing: the places still to be filled, when signatures are all that is missing.
         valid_until: first second at which a passed gate would no longer pass with these lines; 0 when not
             passed. Ask again then, or when there are new lines.
+        approvals: ids of the approvals that count and serve this plan alone, sorted: to be marked as used.
+            Standing approvals serve many plans and are not among them.
+        rejected: True when a reject, or a revoke of all approvals, is final: no signature opens this plan
+            again.
     """
 
     passed: bool
@@ -83,6 +87,8 @@ class GateResult:
     refused: tuple[Refusal, ...] = ()
     missing: tuple[Requirement, ...] = ()
     valid_until: int = 0
+    approvals: tuple[str, ...] = ()
+    rejected: bool = False
 
 
 def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, now: int) -> GateResult:
@@ -105,11 +111,17 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
     votes, refused = _split(judge(line, case) for line in approvals)
     left, closings, overruled = _overrule(votes, case)
     counted, doubled = _once_each(left)
-    needed, lacking = _needed(case, counted, closings)
+    final = _final(case, closings)
+    needed, lacking = (final, ()) if final else _needed(case, counted)
     return GateResult(
-        not needed, needed, tuple(sorted(vote.person.id for vote in counted)),
-        tuple(sorted([*refused, *overruled, *doubled])), lacking,
-        0 if needed else _valid_until(case, counted, closings),
+        passed=not needed,
+        needed=needed,
+        signed=tuple(sorted(vote.person.id for vote in counted)),
+        refused=tuple(sorted([*refused, *overruled, *doubled])),
+        missing=lacking,
+        valid_until=0 if needed else _valid_until(case, counted, closings),
+        approvals=tuple(sorted(vote.id for vote in counted if vote.about == case.digest)),
+        rejected=bool(final),
     )
 
 
@@ -207,17 +219,17 @@ def _once_each(votes: Iterable[Vote]) -> tuple[list[Vote], list[Refusal]]:
     return list(best.values()), doubled
 
 
-def _needed(
-    case: Case, counted: Sequence[Vote], closings: Iterable[Vote],
-) -> tuple[tuple[str, ...], tuple[Requirement, ...]]:
-    """What is missing, as sentences and as places."""
-    final = sorted(
+def _final(case: Case, closings: Iterable[Vote]) -> tuple[str, ...]:
+    """Who rejected the plan or revoked all its approvals, a sentence each."""
+    return tuple(sorted({
         f"a new plan: {vote.person.id} {_closing_code(vote)} this one"
         for vote in closings
         if vote.about == case.digest and not vote.revokes and case.now >= vote.starts
-    )
-    if final:
-        return tuple(dict.fromkeys(final)), ()
+    }))
+
+
+def _needed(case: Case, counted: Sequence[Vote]) -> tuple[tuple[str, ...], tuple[Requirement, ...]]:
+    """What is missing, as sentences and as places."""
     found = obstacles(case.plan, case.policy, case.now)
     lacking = _lacking(case.gates, counted)
     if lacking is None or all(lacking):
