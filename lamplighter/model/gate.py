@@ -79,6 +79,8 @@ class GateResult:
             Standing approvals serve many plans and are not among them.
         rejected: True when a reject, or a revoke of all approvals, is final: no signature opens this plan
             again.
+        approvals: ids of the approvals that count, sorted; used up when the plan is carried out.
+        closed: who rejected or revoked this plan for good; empty when nobody did.
     """
 
     passed: bool
@@ -226,6 +228,16 @@ def _final(case: Case, closings: Iterable[Vote]) -> tuple[str, ...]:
         for vote in closings
         if vote.about == case.digest and not vote.revokes and case.now >= vote.starts
     }))
+
+
+def _final(case: Case, closings: Iterable[Vote]) -> tuple[str, ...]:
+    """Who closed the gate for this plan for good, a sentence each."""
+    found = sorted(
+        f"a new plan: {vote.person.id} {_closing_code(vote)} this one"
+        for vote in closings
+        if vote.about == case.digest and not vote.revokes and case.now >= vote.starts
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _needed(case: Case, counted: Sequence[Vote]) -> tuple[tuple[str, ...], tuple[Requirement, ...]]:
