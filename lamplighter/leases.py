@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 from lamplighter.errors import LeaseHeldError, MalformedError, StoreError
 from lamplighter.model.canonical import canonical, parse
@@ -84,8 +85,7 @@ class Leases:
     """The leases of one process. Renewing needs no attention; `close` ends it.
 
     Args:
-        store: shared by all workers of the site.
-        site: its name.
+        store: the site's, shared by all its workers.
         ttl: seconds until a lease that is not renewed expires.
         wait: seconds to wait for a host that another run holds, before refusing.
         clock: seconds since the epoch.
@@ -93,10 +93,10 @@ class Leases:
     """
 
     def __init__(
-        self, store: Store, site: str, *, ttl: float = TTL, wait: float = 0.0, clock: Clock = time.time,
+        self, store: Store, *, ttl: float = TTL, wait: float = 0.0, clock: Clock = time.time,
         skew: float = SKEW,
     ) -> None:
-        self._store, self._site, self._clock = store, site, clock
+        self._store, self._clock = store, clock
         self._ttl, self._wait, self._skew = ttl, wait, skew
         self._held: dict[str, Lease] = {}
         self._lock = threading.Lock()
@@ -139,7 +139,7 @@ class Leases:
             lease.good_until = 0.0
             if not lost:
                 with contextlib.suppress(StoreError):
-                    self._store.swap(self._key(lease.host), lease.claim.to_bytes(), FREE)
+                    self._store.swap(_key(lease.host), lease.claim.to_bytes(), FREE)
 
     def close(self) -> None:
         """Stop renewing; leases still held expire after their time."""
@@ -147,7 +147,7 @@ class Leases:
         if self._renewer:
             self._renewer.join(timeout=self._ttl)
 
-    def __enter__(self) -> Leases:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,14 +155,14 @@ class Leases:
 
     def holder(self, host: str) -> Claim | None:
         """Who has the host now; None when nobody has."""
-        claim = self._read(self._store.get(self._key(host), limit=_LIMIT), host)
+        claim = self._read(self._store.get(_key(host), limit=_LIMIT), host)
         return None if claim is None or self._expired(claim) else claim
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _try(self, host: str, run: str) -> tuple[Claim | None, Claim | None]:
         """Who holds it, or the claim that was just made."""
-        key = self._key(host)
+        key = _key(host)
         old = self._store.get(key, limit=_LIMIT)
         holder = self._read(old, host)
         with self._lock:
@@ -187,7 +187,7 @@ class Leases:
             raise LeaseHeldError(
                 f"the lease of {host} cannot be read", where=self._store.url,
                 changed="This run did not touch the host",
-                advice=f"if no run works on it, remove {self._key(host)} from the store",
+                advice=f"if no run works on it, remove {_key(host)} from the store",
             ) from error
 
     def _keep(self, lease: Lease) -> None:
@@ -214,13 +214,15 @@ class Leases:
             until = int((self._clock() + self._ttl) * 1000)
             new = Claim(old.run, old.by, old.since, until, old.nonce)
             with contextlib.suppress(StoreError):
-                if self._store.swap(self._key(lease.host), old.to_bytes(), new.to_bytes()):
+                if self._store.swap(_key(lease.host), old.to_bytes(), new.to_bytes()):
                     lease.claim, lease.good_until = new, began + self._ttl
                 else:
                     lease.good_until = 0.0
 
-    def _key(self, host: str) -> str:
-        return f"{self._site}/leases/{as_part(host)}"
+
+
+def _key(host: str) -> str:
+    return f"leases/{as_part(host)}"
 
 
 def _held_by(host: str, holder: Claim | None) -> LeaseHeldError:

@@ -25,8 +25,8 @@ from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import LamplighterError, LedgerBrokenError, LedgerError, MalformedError, StoreError
 from lamplighter.model.canonical import Json, sha256
 from lamplighter.model.chain import SEALED, Break, Chain, Record, check_fields, follow, make_record
-from lamplighter.seals import Clock, add_seal, attachment_key, ledger_key, was_sealed
-from lamplighter.store import DEFAULT_LIMIT, Log, Store, StoreFullError, lines
+from lamplighter.seals import Clock, add_seal, claim_store, ledger_key, was_sealed
+from lamplighter.store import Log, Store, StoreFullError, lines
 
 URGENT = frozenset({
     "outcome", "reconciliation", "verified", "host", "wave-ended", "halted", "recovered", SEALED,
@@ -76,7 +76,7 @@ class Ledger:
         Args:
             store: the site's store.
             run: the run's id, one part of a key.
-            site: the site's name, one part of a key.
+            site: the site's name.
             clock: seconds since the epoch.
 
         Raises:
@@ -84,7 +84,8 @@ class Ledger:
             LedgerBrokenError: a record does not verify; nothing was appended.
         """
         try:
-            log = store.open_log(ledger_key(site, run))
+            claim_store(store, site)
+            log = store.open_log(ledger_key(run))
         except StoreError as error:
             raise _unusable(error, run) from error
         ledger = cls(store, run, site, log, clock)
@@ -164,24 +165,6 @@ class Ledger:
         if entry.error or not entry.done:
             raise entry.error or _poisoned(InterruptedError(), self.run)
         return tuple(entry.records)
-
-    def attach(self, data: bytes) -> str:
-        """Keep bytes beside the ledger for ever, a plan for example, and return their digest."""
-        digest = sha256(data)
-        self.store.put_new(attachment_key(self.site, self.run, digest), data)
-        return digest
-
-    def attachment(self, digest: str, *, limit: int = DEFAULT_LIMIT) -> bytes:
-        """Read attached bytes back.
-
-        Raises:
-            LedgerBrokenError: they are gone or are not those of that digest.
-        """
-        data = self.store.get(attachment_key(self.site, self.run, digest), limit=limit)
-        if data is None or sha256(data) != digest:
-            what = "is gone" if data is None else "holds other bytes"
-            raise LedgerBrokenError(f"attachment {digest} {what}", where=f"run {self.run}")
-        return data
 
     def seal(self, state: str, **fields: Json) -> Record:
         """Close the run: write the closing record, enter it in the site's chain, let go of the ledger.
@@ -282,7 +265,7 @@ class Ledger:
             self._note(record)
 
     def _replay(self) -> None:
-        whole = _Whole(lines(self.store.read_log(ledger_key(self.site, self.run))))
+        whole = _Whole(lines(self.store.read_log(ledger_key(self.run))))
         for record in follow(whole, self.run, self.site):
             self._note(record)
         if self.sealed:
@@ -292,7 +275,7 @@ class Ledger:
                     reason=Break.AFTER_SEAL, record=self.count + 1,
                 )
             add_seal(self.store, self.site, self.sealed, self.run, self._clock)
-        elif was_sealed(self.store, self.site, self.run):
+        elif was_sealed(self.store, self.run):
             raise LedgerBrokenError(
                 f"the run was sealed, but its ledger ends after {self.count} records",
                 where=f"run {self.run}", advice="run: lamplighter verify", reason=Break.GAP,
@@ -346,7 +329,7 @@ def read_ledger(store: Store, run: str, site: str) -> Iterator[Record]:
         LedgerBrokenError: at the first record that does not verify.
         StoreError: the store cannot be read.
     """
-    return follow(_Whole(lines(store.read_log(ledger_key(site, run)))), run, site)
+    return follow(_Whole(lines(store.read_log(ledger_key(run)))), run, site)
 
 
 def _unusable(error: StoreError, run: str) -> LedgerError:

@@ -18,46 +18,63 @@ from lamplighter.store import Store
 
 SEAL = "seal"
 TRIES = 1000
+_OWNER = "site"
+_HINT = "seals-end"
 _NUMBER = re.compile(r"[0-9]{8}")
 Clock = Callable[[], float]
 """Seconds since the epoch."""
 
 
-def ledger_key(site: str, run: str) -> str:
+def claim_store(store: Store, site: str) -> None:
+    """Mark a store as the site's own; a store serves one site.
+
+    Raises:
+        LedgerError: it belongs to another site.
+    """
+    try:
+        store.put_new(_OWNER, site.encode())
+    except ExistsError as error:
+        raise LedgerError(
+            f"the store belongs to site {site_of(store)!r}, not to {site!r}", where=store.url,
+            changed="Nothing was changed", advice="give each site a store of its own in its site.yaml",
+        ) from error
+
+
+def site_of(store: Store) -> str:
+    """The site a store belongs to; empty when nothing was ever written."""
+    return (store.get(_OWNER, limit=1024) or b"").decode("utf-8", "replace")
+
+
+def ledger_key(run: str) -> str:
     """Where a run's ledger is kept."""
-    return f"{site}/runs/{run}/ledger.jsonl"
+    return f"runs/{run}/ledger.jsonl"
 
 
-def attachment_key(site: str, run: str, digest: str) -> str:
-    """Where bytes that a ledger names by their digest are kept."""
-    return f"{site}/runs/{run}/attachments/{digest.removeprefix('sha256:')}"
+def runs_of(store: Store) -> Iterator[str]:
+    """The id of every run the store holds, sorted."""
+    return (key.rpartition("/")[2] for key in store.list("runs"))
 
 
-def runs_of(store: Store, site: str) -> Iterator[str]:
-    """Every run the store holds of a site, sorted by id."""
-    return store.list(f"{site}/runs")
-
-
-def seal_lines(store: Store, site: str) -> Iterator[bytes]:
+def seal_lines(store: Store) -> Iterator[bytes]:
     """The site chain's lines in order of their numbers, as stored: nothing is checked here."""
-    for name in store.list(f"{site}/seals"):
-        yield store.get(f"{site}/seals/{name}", limit=MAX_LINE) or b""
+    for key in store.list("seals"):
+        yield store.get(key, limit=MAX_LINE) or b""
 
 
-def seal_of(store: Store, site: str, number: int) -> Record | None:
+def seal_of(store: Store, number: int) -> Record | None:
     """One record of the site chain, its own hash checked; None when there is none of that number."""
-    line = store.get(_seal_key(site, number), limit=MAX_LINE)
+    line = store.get(_seal_key(number), limit=MAX_LINE)
     return None if line is None else read_record(line)
 
 
-def site_head(store: Store, site: str) -> Record | None:
+def site_head(store: Store) -> Record | None:
     """The last record of the site chain; None before the first seal."""
-    hint = store.get(f"{site}/seals-end", limit=64) or b""
+    hint = store.get(_HINT, limit=64) or b""
     number = int(hint) if _NUMBER.fullmatch(hint.decode("ascii", "replace")) else 0
-    last = seal_of(store, site, number) if number else None
+    last = seal_of(store, number) if number else None
     if last is None:
         number = 0
-    while (following := seal_of(store, site, number + 1)) is not None:
+    while (following := seal_of(store, number + 1)) is not None:
         number, last = number + 1, following
     return last
 
@@ -79,62 +96,64 @@ def add_seal(store: Store, site: str, closing: Record, run: str, clock: Clock) -
         LedgerBrokenError: the site chain names another head for this run, or its end does not verify.
         StoreError: the store refuses.
     """
-    known = store.get(_marker(site, run), limit=64)
-    record = seal_of(store, site, int(known)) if known else _find(store, site, run)
+    known = store.get(_marker(run), limit=64)
+    record = seal_of(store, int(known)) if known else _find(store, run)
     if record is None:
         record = _link(store, site, closing, run, clock)
         crashpoint("ledger.seal.chained")
-    if (record["run"], record["head"], record["count"]) != (run, closing.hash, closing.seq):
+    if (record.get("run"), record.get("head"), record.get("count")) != (run, closing.hash, closing.seq):
         raise LedgerBrokenError(
             f"seal {record.seq} of the site names another end of this run", where=f"run {run}",
             advice="run: lamplighter verify", record=record.seq,
         )
-    store.put_new(_marker(site, run), b"%08d" % record.seq)
+    store.put_new(_marker(run), b"%08d" % record.seq)
     crashpoint("ledger.seal.marked")
     return record
 
 
-def was_sealed(store: Store, site: str, run: str) -> bool:
+def was_sealed(store: Store, run: str) -> bool:
     """Whether the store remembers that this run was entered in the site's chain."""
-    return store.get(_marker(site, run), limit=64) is not None
+    return store.get(_marker(run), limit=64) is not None
 
 
 def _link(store: Store, site: str, closing: Record, run: str, clock: Clock) -> Record:
     fields = {"run": run, "head": closing.hash, "count": closing.seq, "state": closing.get("state", "")}
     for _ in range(TRIES):
-        last = site_head(store, site)
+        last = site_head(store)
         seq, prev = (last.seq + 1, last.hash) if last else (1, genesis("", site))
         record, line = make_record(seq, prev, int(clock() * 1000), SEAL, fields)
         try:
-            store.put_new(_seal_key(site, seq), line)
+            store.put_new(_seal_key(seq), line)
         except ExistsError:
             continue  # another run was sealed in between: link to that one
-        _move_hint(store, site, seq)
+        _move_hint(store, seq)
         return record
     raise LedgerError(f"the site chain of {site} is too busy", advice="seal the run again: resume it")
 
 
-def _move_hint(store: Store, site: str, seq: int) -> None:
+def _move_hint(store: Store, seq: int) -> None:
     """Only ever forward; a hint that lags costs a few more reads."""
-    key = f"{site}/seals-end"
-    old = store.get(key, limit=64)
+    old = store.get(_HINT, limit=64)
     if old is None or not old.isdigit() or int(old) < seq:
-        store.swap(key, old, b"%08d" % seq)
+        store.swap(_HINT, old, b"%08d" % seq)
 
 
-def _find(store: Store, site: str, run: str) -> Record | None:
-    """Look for a run's seal whose marker was lost to a crash: from the end, to the beginning if need be."""
-    last = site_head(store, site)
-    for number in range(last.seq if last else 0, 0, -1):
-        record = seal_of(store, site, number)
-        if record is not None and record.get("run") == run:
-            return record
-    return None
+def _find(store: Store, run: str) -> Record | None:
+    """Look for a seal whose writer died before it set the marker; remember where to look next time."""
+    key = f"runs/{run}/sealing"
+    known = store.get(key, limit=64)
+    last = site_head(store)
+    end = last.seq if last else 0
+    if known is None:
+        store.put_new(key, b"%08d" % end)
+        return None
+    found = (seal_of(store, number) for number in range(int(known) + 1, end + 1))
+    return next((record for record in found if record and record.get("run") == run), None)
 
 
-def _marker(site: str, run: str) -> str:
-    return f"{site}/runs/{run}/seal"
+def _marker(run: str) -> str:
+    return f"runs/{run}/seal"
 
 
-def _seal_key(site: str, number: int) -> str:
-    return f"{site}/seals/{number:08d}"
+def _seal_key(number: int) -> str:
+    return f"seals/{number:08d}"

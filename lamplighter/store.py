@@ -72,7 +72,7 @@ class Store(Protocol):
         """
 
     def list(self, prefix: str) -> Iterator[str]:
-        """The names directly below `prefix`, sorted: objects, logs and further prefixes alike."""
+        """The keys directly below `prefix`, sorted: objects, logs and further prefixes alike."""
 
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """Replace `old` by `new` if the key still holds exactly `old`; None: if there is none.

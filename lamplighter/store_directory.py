@@ -80,12 +80,13 @@ class DirectoryStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """See `Store.list`."""
+        prefix = prefix.rstrip("/")
         with _told(f"{prefix} cannot be listed"):
             try:
                 names = sorted(entry.name for entry in os.scandir(self._path(prefix)))
             except (FileNotFoundError, NotADirectoryError):
                 return
-        yield from (name for name in names if not name.startswith("."))
+        yield from (f"{prefix}/{name}" for name in names if not name.startswith("."))
 
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """See `Store.swap`. Swaps in one directory wait for each other on a lock of that directory."""
