@@ -79,8 +79,6 @@ class GateResult:
             Standing approvals serve many plans and are not among them.
         rejected: True when a reject, or a revoke of all approvals, is final: no signature opens this plan
             again.
-        approvals: ids of the approvals that count, sorted; used up when the plan is carried out.
-        closed: who rejected or revoked this plan for good; empty when nobody did.
     """
 
     passed: bool
