@@ -93,6 +93,10 @@ class NotApprovedError(LamplighterError):
     """The gate is not (or no longer) satisfied; no further host may be touched."""
 
 
+class SigningError(LamplighterError):
+    """No signature was made: the key, its passphrase, its agent or its touch was missing."""
+
+
 class LimitExceededError(LamplighterError):
     """The plan touches more hosts than the runbook's limit allows; nothing was changed."""
 
