@@ -88,7 +88,7 @@ class GateResult:
     missing: tuple[Requirement, ...] = ()
     valid_until: int = 0
     approvals: tuple[str, ...] = ()
-    rejected: bool = False
+    closed: str = ""
 
 
 def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, now: int) -> GateResult:
@@ -111,8 +111,8 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
     votes, refused = _split(judge(line, case) for line in approvals)
     left, closings, overruled = _overrule(votes, case)
     counted, doubled = _once_each(left)
-    final = _final(case, closings)
-    needed, lacking = (final, ()) if final else _needed(case, counted)
+    closed = _closed(case, closings)
+    needed, lacking = ((f"a new plan: {closed}",), ()) if closed else _needed(case, counted)
     return GateResult(
         passed=not needed,
         needed=needed,
@@ -121,7 +121,7 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
         missing=lacking,
         valid_until=0 if needed else _valid_until(case, counted, closings),
         approvals=tuple(sorted(vote.id for vote in counted if vote.about == case.digest)),
-        rejected=bool(final),
+        closed=closed,
     )
 
 
@@ -219,23 +219,13 @@ def _once_each(votes: Iterable[Vote]) -> tuple[list[Vote], list[Refusal]]:
     return list(best.values()), doubled
 
 
-def _final(case: Case, closings: Iterable[Vote]) -> tuple[str, ...]:
-    """Who rejected the plan or revoked all its approvals, a sentence each."""
-    return tuple(sorted({
-        f"a new plan: {vote.person.id} {_closing_code(vote)} this one"
+def _closed(case: Case, closings: Iterable[Vote]) -> str:
+    """Who rejected the plan or revoked all its approvals, with the reasons they gave."""
+    return "; ".join(sorted({
+        f"{vote.person.id} {_closing_code(vote)} this one" + (f" ({vote.reason})" if vote.reason else "")
         for vote in closings
         if vote.about == case.digest and not vote.revokes and case.now >= vote.starts
     }))
-
-
-def _final(case: Case, closings: Iterable[Vote]) -> tuple[str, ...]:
-    """Who closed the gate for this plan for good, a sentence each."""
-    found = sorted(
-        f"a new plan: {vote.person.id} {_closing_code(vote)} this one"
-        for vote in closings
-        if vote.about == case.digest and not vote.revokes and case.now >= vote.starts
-    )
-    return tuple(dict.fromkeys(found))
 
 
 def _needed(case: Case, counted: Sequence[Vote]) -> tuple[tuple[str, ...], tuple[Requirement, ...]]:

@@ -81,6 +81,7 @@ class Vote:
         person: who signed.
         starts, ends: when it counts, the second excluded; a reject or revoke does not end.
         revokes: in a revoke, the one approval it takes back; empty for all.
+        reason: as signed, of a reject or revoke.
     """
 
     id: str
@@ -90,6 +91,7 @@ class Vote:
     starts: int
     ends: int = 0
     revokes: str = ""
+    reason: str = ""
 
 
 def judge(line: str, case: Case) -> Vote | Refusal:
@@ -121,7 +123,7 @@ def _judge_statement(attested: Attested, case: Case) -> Vote | Refusal:
     if statement.decision is not Decision.APPROVE:
         vote = Vote(
             statement.id, statement.plan, statement.decision, person, statement.not_before - SKEW,
-            revokes=statement.revokes,
+            revokes=statement.revokes, reason=statement.reason,
         )
         code = _why_not_closing(vote, attested, case)
         return (vote.id, code) if code else vote
