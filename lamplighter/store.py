@@ -121,7 +121,7 @@ def check_key(key: str) -> str:
 
 def as_part(name: str) -> str:
     """Any name, such as a host's, as one part of a key; different names give different parts."""
-    part = quote(name, safe="@=+")
+    part = quote(name, safe="@=+").replace("~", "%7E")
     return "%2E" + part[1:] if part.startswith(".") else part
 
 

@@ -68,11 +68,10 @@ class DirectoryStore:
     def get(self, key: str, *, limit: int = DEFAULT_LIMIT) -> bytes | None:
         """See `Store.get`."""
         with _told(f"{key} cannot be read"):
-            try:
-                descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW)
-            except (FileNotFoundError, NotADirectoryError):
+            file = _open(self._path(key))
+            if file is None:
                 return None
-            with os.fdopen(descriptor, "rb") as file:
+            with file:
                 data = file.read(limit + 1)
         if len(data) > limit:
             raise StoreError(f"{key} is larger than the {limit} bytes allowed", where=self.url)
@@ -113,12 +112,12 @@ class DirectoryStore:
     def read_log(self, key: str) -> Iterator[bytes]:
         """See `Store.read_log`."""
         with _told(f"{key} cannot be read"):
-            try:
-                file = self._path(key).open("rb")
-            except (FileNotFoundError, NotADirectoryError):
+            file = _open(self._path(key))
+            if file is None:
                 return
             with file:
-                yield from iter(lambda: file.read(CHUNK), b"")
+                while piece := file.read(CHUNK):
+                    yield piece
 
     def _held(self, key: str, limit: int) -> bytes | None:
         try:
@@ -285,6 +284,13 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> IO[bytes] | None:
+    try:
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _write_draft(path: Path, data: bytes, point: str) -> Path:

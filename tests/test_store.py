@@ -1,0 +1,208 @@
+"""What every store must do, on a real directory and in a real bucket; and what only a directory does."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamplighter.errors import ExistsError, LedgerError, StoreError
+from lamplighter.store import Store, as_part, check_key, from_part, lines, open_store
+from lamplighter.store_directory import DirectoryStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return DirectoryStore(tmp_path / "store")
+
+
+def test_an_object_is_written_once_and_never_replaced(store: Store) -> None:
+    store.put_new("plans/a.json", b"one")
+    store.put_new("plans/a.json", b"one")
+    with pytest.raises(ExistsError):
+        store.put_new("plans/a.json", b"two")
+    assert store.get("plans/a.json") == b"one"
+    assert store.get("plans/b.json") is None
+
+
+def test_reading_more_than_the_limit_is_refused(store: Store) -> None:
+    store.put_new("big", b"x" * 100)
+    assert store.get("big", limit=100) == b"x" * 100
+    with pytest.raises(StoreError, match="larger than the 99"):
+        store.get("big", limit=99)
+
+
+def test_list_names_what_lies_directly_below(store: Store) -> None:
+    for key in ("runs/b/plan", "runs/a/plan", "runs/a/x/y", "top"):
+        store.put_new(key, b"")
+    log = store.open_log("runs/c/ledger.jsonl")
+    log.append(b"x\n")
+    log.close()
+    assert list(store.list("runs")) == ["runs/a", "runs/b", "runs/c"]
+    assert list(store.list("runs/a/")) == ["runs/a/plan", "runs/a/x"]
+    assert list(store.list("runs/c")) == ["runs/c/ledger.jsonl"]
+    assert list(store.list("nothing")) == []
+
+
+def test_swap_replaces_exactly_what_was_seen(store: Store) -> None:
+    assert not store.swap("leases/a", b"old", b"new")
+    assert store.swap("leases/a", None, b"one")
+    assert not store.swap("leases/a", None, b"two")
+    assert not store.swap("leases/a", b"on", b"two")
+    assert store.swap("leases/a", b"one", b"two")
+    assert store.get("leases/a") == b"two"
+
+
+def test_of_racing_writers_one_wins(store: Store) -> None:
+    won: list[int] = []
+    swapped: list[int] = []
+    barrier = threading.Barrier(12)
+
+    def race(number: int) -> None:
+        barrier.wait()
+        try:
+            store.put_new("seals/1", b"%d" % number)
+            won.append(number)
+        except ExistsError:
+            pass
+        if store.swap("lease", None, b"%d" % number):
+            swapped.append(number)
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [store.get("seals/1")] == [b"%d" % number for number in won]
+    assert [store.get("lease")] == [b"%d" % number for number in swapped]
+
+
+def test_no_increment_is_lost_between_racing_swaps(store: Store) -> None:
+    store.put_new("other", b"")
+
+    def count() -> None:
+        for _ in range(10):
+            while True:
+                old = store.get("counter")
+                if store.swap("counter", old, b"%d" % (int(old or b"0") + 1)):
+                    break
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get("counter") == b"40"
+
+
+def test_a_log_keeps_its_order_and_has_one_writer(store: Store) -> None:
+    log = store.open_log("runs/a/ledger.jsonl")
+    for number in range(30):
+        log.append(b"line %d\n" % number)
+    with pytest.raises(LedgerError, match=rf"process {os.getpid()} on "):
+        store.open_log("runs/a/ledger.jsonl")
+    log.close()
+    log.close()
+    again = store.open_log("runs/a/ledger.jsonl")
+    again.append(b"line 30\n")
+    again.close()
+    found = list(lines(store.read_log("runs/a/ledger.jsonl")))
+    assert found == [b"line %d\n" % number for number in range(31)]
+    assert list(store.read_log("runs/b/ledger.jsonl")) == []
+
+
+@pytest.mark.parametrize("key", [
+    "", "/", "/etc/passwd", "../x", "a/../b", "a/./b", "a//b", ".hidden", "a/.lock", "a\\b", "a\0b", "a\nb",
+    "\u00e9", "a" * 201, "/".join(["abcdefgh"] * 120), "a/", "~/x", "a b",
+])
+def test_keys_that_could_lead_out_of_the_store_are_refused(store: Store, key: str) -> None:
+    for use in (
+        lambda: store.put_new(key, b""), lambda: store.get(key), lambda: store.swap(key, None, b""),
+        lambda: store.open_log(key), lambda: list(store.read_log(key)),
+    ):
+        with pytest.raises(StoreError):
+            use()
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_any_name_becomes_a_part_of_a_key_of_its_own(one: str, other: str) -> None:
+    try:
+        parts = as_part(one), as_part(other)
+    except UnicodeEncodeError:
+        return
+    assert (parts[0] == parts[1]) == (one == other)
+    assert from_part(parts[0]) == one
+    if one and len(parts[0]) <= 200:
+        check_key(f"leases/{parts[0]}")
+
+
+@given(st.lists(st.binary(max_size=12), max_size=12))
+def test_lines_are_the_same_however_they_are_cut(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces).replace(b"\r", b"")
+    assert list(lines(piece.replace(b"\r", b"") for piece in pieces)) == whole.splitlines(keepends=True)
+
+
+def test_an_endless_line_does_not_fill_the_memory() -> None:
+    parts = list(lines(iter([b"x" * 100] * 1000), longest=500))
+    assert max(map(len, parts)) <= 700
+    assert b"".join(parts) == b"x" * 100_000
+
+
+# --- a directory alone ----------------------------------------------------------------------------
+
+
+def test_a_directory_is_its_owners_alone(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    store.put_new("runs/a/plan", b"x")
+    store.swap("leases/a", None, b"x")
+    store.open_log("runs/a/ledger.jsonl").close()
+    for folder, _, files in os.walk(store.root):
+        assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+        assert all(stat.S_IMODE((Path(folder) / name).stat().st_mode) == 0o600 for name in files)
+
+
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(0o777)
+    with pytest.raises(StoreError, match="chmod 700"):
+        DirectoryStore(tmp_path / "store")
+
+
+def test_links_do_not_lead_out_of_the_store(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (store.root / "runs").symlink_to(tmp_path)
+    (store.root / "plan").symlink_to(tmp_path / "secret")
+    for use in (
+        lambda: store.get("runs/secret"), lambda: store.put_new("runs/new", b""), lambda: store.get("plan"),
+        lambda: store.open_log("plan"), lambda: list(store.read_log("plan")),
+        lambda: list(store.read_log("runs/secret")),
+    ):
+        with pytest.raises(StoreError):
+            use()
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_left_beside_the_objects(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    store.put_new("a", b"1")
+    with pytest.raises(ExistsError):
+        store.put_new("a", b"2")
+    store.swap("b", None, b"1")
+    store.swap("b", b"x", b"2")
+    assert sorted(path.name for path in store.root.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("url", ["", "relative", "ftp://x/y", "file://host/x", "http://x"])
+def test_a_url_that_names_no_store_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="file:/path"):
+        open_store(url)
+
+
+def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
+    assert open_store(f"file:{tmp_path}/s").url == f"file:{tmp_path}/s"
