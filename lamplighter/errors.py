@@ -8,6 +8,7 @@ transports wrap foreign exceptions and keep only what was checked to be harmless
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -27,6 +28,8 @@ class LamplighterError(Exception):
         self.where = where
         self.changed = changed
         self.advice = advice
+        self.data: Mapping[str, object] = {}
+        """What was read on the way and belongs into the evidence; canonical JSON, no secrets."""
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.message}" if self.where else self.message
