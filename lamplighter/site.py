@@ -1,0 +1,273 @@
+"""A site: one customer's estate, loaded from its folder in `inventories/`.
+
+A folder holds `site.yaml`, `hosts.yaml`, `people.yaml`, `host_keys` (OpenSSH `known_hosts`), `approvers`
+(OpenSSH `allowed_signers`) and, if keys were lost, `revoked_keys`. Everything is read and checked at once,
+and every mistake in any of them comes in one report, with file and line and what to write instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from lamplighter.errors import Mistake, SelectionError, SiteError
+from lamplighter.model.canonical import Json
+from lamplighter.model.gate import Gate, GatePolicy, Requirement, stricter
+from lamplighter.model.inventory import Host, Inventory
+from lamplighter.model.party import Party, Person
+from lamplighter.model.plan import Limits
+from lamplighter.model.runbook import Runbook, Waves
+from lamplighter.model.selection import closest, select
+from lamplighter.model.signers import Revoked, Signers
+from lamplighter.site_checks import check_files, store_url
+from lamplighter.site_files import Files, read_files
+from lamplighter.site_schema import RolloutEntry, SiteEntry
+from lamplighter.store import Store
+
+DEFAULT = "default"
+"""The key in `rollout` and `gates` that holds for every runbook."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a deployment starts on its own.
+
+    Attributes:
+        cron: five fields; empty when `rrule` is given.
+        rrule: RFC 5545; empty when `cron` is given.
+        time_zone: IANA name.
+        active: False keeps the schedule written down and switched off.
+    """
+
+    cron: str
+    rrule: str
+    time_zone: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A runbook offered at this site for one selection.
+
+    Attributes:
+        runbook: its id.
+        name: tells several deployments of one runbook apart; empty for an only one.
+        hosts: an Ansible host pattern.
+        options: parameters of the flow; no secrets, they stand in Prefect in the clear.
+        schedules: when it starts; empty for on demand only.
+    """
+
+    runbook: str
+    name: str
+    hosts: str
+    options: Mapping[str, Json]
+    schedules: tuple[Schedule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One customer's estate, checked.
+
+    Attributes:
+        path: its folder.
+        name: as the folder is called.
+        title: for people.
+        time_zone: IANA name; schedules and windows without their own are in it.
+        parties: how the two parties are called.
+        store: URL of where runs are written: `file:/path` or `s3://bucket/prefix`.
+        store_options: what that store needs; secrets are references.
+        inventory: hosts and groups.
+        host_keys: the file of pinned host keys; every SSH host has one in it.
+        people: everybody named, in file order, also those who have left.
+        approvers: the text of the `approvers` file.
+        signers, revoked: what `approvers` and `revoked_keys` say.
+        deployments: in file order.
+        rollouts: overrides of waves and limits, by runbook id or `default`.
+        gates: what the site asks for beyond a runbook's own gate, by runbook id or `default`.
+    """
+
+    path: Path
+    name: str
+    title: str
+    time_zone: str
+    parties: Mapping[Party, str]
+    store: str
+    store_options: Mapping[str, Json]
+    inventory: Inventory
+    host_keys: Path
+    people: tuple[Person, ...]
+    approvers: str
+    signers: Signers
+    revoked: Revoked
+    deployments: tuple[Deployment, ...] = ()
+    rollouts: Mapping[str, RolloutEntry] = field(default_factory=dict)
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone itself."""
+        return ZoneInfo(self.time_zone)
+
+    def select(self, pattern: str) -> tuple[Host, ...]:
+        """The hosts an Ansible pattern names, in inventory order.
+
+        Raises:
+            SelectionError: it names nothing, or a word of it does.
+        """
+        return select(self.inventory, pattern)
+
+    def rollout(self, runbook: Runbook) -> tuple[Limits, Waves]:
+        """The runbook's limits and waves as this site overrides them: `default` first, then its own."""
+        limits, waves = runbook.limits, runbook.waves
+        for key in (DEFAULT, runbook.id):
+            if key in self.rollouts:
+                entry = self.rollouts[key]
+                limits = replace(limits, **entry.limits.model_dump(exclude_none=True))
+                shares = waves.shares if entry.waves.shares is None else tuple(entry.waves.shares)
+                canary = waves.canary if entry.waves.canary is None else entry.waves.canary
+                waves = Waves(canary, shares)
+        return limits, waves
+
+    def minimum(self, runbook: Runbook) -> Gate | None:
+        """The gate this site asks for, whatever the runbook says; None when it asks for nothing."""
+        found = [self.gates[key] for key in (DEFAULT, runbook.id) if key in self.gates]
+        return stricter(*found) if len(found) > 1 else next(iter(found), None)
+
+    def gate(self, runbook: Runbook) -> Gate:
+        """The runbook's gate, tightened by the site's; never loosened."""
+        minimum = self.minimum(runbook)
+        return runbook.gate if minimum is None else stricter(runbook.gate, minimum)
+
+    def gate_policy(self, runbook: Runbook, store: Store) -> GatePolicy:
+        """What the gate judges this site's plans by.
+
+        Args:
+            runbook: whose plans.
+            store: where used approvals are burned, below `approvals/used/`; read as they are asked for.
+        """
+        return GatePolicy(
+            {person.id: person for person in self.people}, self.signers, self.revoked,
+            minimum=self.minimum(runbook), used=_Used(store), selections=_Selections(self.inventory),
+        )
+
+
+class _Used(Mapping[str, str]):
+    """Approval id to the plan it was used for, looked up in the store when asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getitem__(self, approval: str) -> str:
+        data = self._store.get(f"approvals/used/{approval}")
+        if data is None:
+            raise KeyError(approval)
+        return data.decode("ascii", "replace")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._store.list("approvals/used"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _Selections(Mapping[str, frozenset[str]]):
+    """Host pattern to host names, resolved when asked; a pattern that is wrong names nothing."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+
+    def __getitem__(self, pattern: str) -> frozenset[str]:
+        try:
+            return frozenset(host.name for host in select(self._inventory, pattern))
+        except SelectionError as error:
+            raise KeyError(pattern) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._inventory.groups)
+
+    def __len__(self) -> int:
+        return len(self._inventory.groups)
+
+
+def sites_dir() -> Path:
+    """Where the sites are: LAMPLIGHTER_INVENTORIES, else `inventories/` below the current directory."""
+    return Path(os.environ.get("LAMPLIGHTER_INVENTORIES") or "inventories")
+
+
+def site_path(name: str) -> Path:
+    """The folder of a site.
+
+    Raises:
+        SelectionError: there is none of that name; names the closest, and all there are.
+    """
+    folder = sites_dir()
+    known = sorted(path.parent.name for path in folder.glob("*/site.yaml"))
+    if name in known:
+        return folder / name
+    close = closest(name, known)
+    hint = f"Did you mean `{close}`? " if close else ""
+    there = f"There are: {', '.join(known)}" if known else "Copy inventories/template, or set " \
+        "LAMPLIGHTER_INVENTORIES to where your sites are"
+    raise SelectionError(f"there is no site `{name}` in {folder}", advice=hint + there)
+
+
+def load_site_named(name: str, runbooks: Mapping[str, Runbook] | None = None) -> Site:
+    """Load a site by its name; see `site_path` and `load_site`."""
+    return load_site(site_path(name), runbooks)
+
+
+def load_site(path: Path, runbooks: Mapping[str, Runbook] | None = None) -> Site:
+    """Load and check a site.
+
+    Args:
+        path: its folder.
+        runbooks: the known runbooks by id; without them, what names a runbook is not checked.
+
+    Raises:
+        SiteError: with every mistake of every file.
+    """
+    files = read_files(path)
+    check_files(files, runbooks)
+    if files.report or files.entry is None:
+        raise SiteError(tuple(files.report))
+    return _site(files, files.entry)
+
+
+def check_site(
+    path: Path, runbooks: Mapping[str, Runbook] | None = None, *, here: bool = False
+) -> tuple[Mistake, ...]:
+    """Every mistake of a site, sorted.
+
+    Args:
+        path, runbooks: as for `load_site`.
+        here: this is the worker: look for the private keys as well, which are nowhere else.
+    """
+    files = read_files(path)
+    check_files(files, runbooks, here=here)
+    return tuple(sorted(set(files.report)))
+
+
+def _site(files: Files, entry: SiteEntry) -> Site:
+    return Site(
+        path=files.folder, name=entry.name, title=entry.title, time_zone=entry.time_zone,
+        parties={Party.INTERNAL: entry.parties.internal, Party.MSP: entry.parties.msp},
+        store=store_url(entry.store.url), store_options=entry.store.options, inventory=files.inventory,
+        host_keys=files.host_keys, people=files.people, approvers=files.approvers, signers=files.signers,
+        revoked=files.revoked, deployments=tuple(_deployments(entry)), rollouts=entry.rollout,
+        gates={
+            key: Gate(tuple(Requirement(one.party, tuple(one.roles), one.quorum) for one in wanted))
+            for key, wanted in entry.gates.items()
+        },
+    )
+
+
+def _deployments(entry: SiteEntry) -> Iterator[Deployment]:
+    for one in entry.deployments:
+        schedules = tuple(
+            Schedule(rule.cron or "", rule.rrule or "", rule.time_zone or entry.time_zone, rule.active)
+            for rule in one.schedules
+        )
+        yield Deployment(one.runbook, one.name or "", one.hosts, one.options, schedules)

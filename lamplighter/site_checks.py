@@ -1,0 +1,243 @@
+"""What only several parts of a site show together: names that must exist elsewhere, gates nobody can pass."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from lamplighter.errors import MalformedError, SelectionError, UnreachableError
+from lamplighter.model.canonical import canonical
+from lamplighter.model.gate import Gate, Requirement, satisfiable, stricter
+from lamplighter.model.runbook import Runbook
+from lamplighter.model.selection import closest, select
+from lamplighter.model.signers import Signer
+from lamplighter.site_files import APPROVERS, HOST_KEYS, HOSTS, SITE, Files
+from lamplighter.site_schedule import cron_problem, rrule_problem, zone_problem
+from lamplighter.site_schema import DeploymentEntry, RequirementEntry, ScheduleEntry, SiteEntry
+from lamplighter.site_vars import holds_secret
+from lamplighter.transports.ssh_settings import SshSettings
+
+DEFAULT = "default"
+FLOW_PARAMETERS = frozenset({"change_ref"})
+"""Parameters that every flow has besides its operation's options, and a deployment may fill in."""
+
+_S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=/-]*)?", re.ASCII)
+
+Path_ = tuple[int | str, ...]
+
+
+def check_files(files: Files, runbooks: Mapping[str, Runbook] | None, *, here: bool = False) -> None:
+    """Note every mistake that shows only across files.
+
+    Args:
+        files: as read; its `report` grows.
+        runbooks: the known ones by id; None leaves out what needs them.
+        here: look for private keys, too: this is the worker they are for.
+    """
+    if files.entry is not None and files.root is not None:
+        _SiteChecks(files, files.entry, runbooks).all()
+    _check_approvers(files)
+    if files.clean(HOSTS):
+        _check_hosts(files, here=here)
+
+
+class _SiteChecks:
+    """The checks that begin in `site.yaml`."""
+
+    def __init__(self, files: Files, entry: SiteEntry, runbooks: Mapping[str, Runbook] | None) -> None:
+        self.files = files
+        self.entry = entry
+        self.runbooks = runbooks
+
+    def all(self) -> None:
+        entry = self.entry
+        if entry.name != self.files.folder.resolve().name:
+            self.note(("name",), f"the site is called `{entry.name}` and its folder "
+                      f"`{self.files.folder.resolve().name}`", "give both the same name")
+        self.zone(("time_zone",), entry.time_zone)
+        self.store()
+        seen: dict[tuple[str, str | None], int] = {}
+        for place, deployment in enumerate(entry.deployments):
+            path: Path_ = ("deployments", place)
+            first = seen.setdefault((deployment.runbook, deployment.name), place)
+            if first != place:
+                self.note(path, f"`{deployment.runbook}` is deployed twice under one name", "give each a `name`")
+            self.deployment(path, deployment)
+        for key, rollout in entry.rollout.items():
+            self.known_runbook(("rollout", key), key)
+            shares = rollout.waves.shares
+            if shares is not None and (shares != sorted(set(shares)) or shares[-1] != 100):  # noqa: PLR2004 - per cent
+                self.note(("rollout", key, "waves", "shares"), f"`shares` is {shares}",
+                          "write growing per cents that end with 100, such as [10, 50, 100]")
+        for key in entry.gates:
+            self.known_runbook(("gates", key), key)
+        self.gates()
+
+    def note(self, path: Path_, message: str, advice: str = "") -> None:
+        line = self.files.root.line_of(path) if self.files.root else 0
+        self.files.source(SITE).mistake(line, message, advice)
+
+    def zone(self, path: Path_, name: str) -> None:
+        message, advice = zone_problem(name)
+        if message:
+            self.note(path, message, advice)
+
+    def store(self) -> None:
+        url = self.entry.store.url
+        problem = store_problem(url, self.files.folder)
+        if problem:
+            self.note(("store", "url"), f"the store `{url}` {problem[0]}", problem[1])
+        for key, value in self.entry.store.options.items():
+            if holds_secret(key.replace("-", "_"), value):
+                self.note(("store", "options", key), f"the store's option `{key}` holds a secret in the clear",
+                          "name where it is kept: env:NAME, file:PATH or cmd:COMMAND")
+
+    def deployment(self, path: Path_, deployment: DeploymentEntry) -> None:
+        self.known_runbook((*path, "runbook"), deployment.runbook, or_default=False)
+        self.options((*path, "options"), deployment)
+        if self.files.inventory.hosts:
+            try:
+                select(self.files.inventory, deployment.hosts)
+            except SelectionError as error:
+                self.note((*path, "hosts"), error.message, error.advice)
+        for place, schedule in enumerate(deployment.schedules):
+            self.schedule((*path, "schedules", place), schedule)
+
+    def options(self, path: Path_, deployment: DeploymentEntry) -> None:
+        runbook = (self.runbooks or {}).get(deployment.runbook)
+        known = FLOW_PARAMETERS | set(inspect.signature(runbook.operation).parameters) if runbook else None
+        for key, value in deployment.options.items():
+            if known is not None and key not in known:
+                close = closest(key, known)
+                self.note((*path, key), f"`{key}` is not an option of `{deployment.runbook}`",
+                          f"did you mean `{close}`?" if close else f"it has {', '.join(sorted(known))}")
+            elif holds_secret(key, value):
+                self.note((*path, key), f"the option `{key}` holds a secret in the clear",
+                          "name where it is kept: env:NAME, file:PATH or cmd:COMMAND")
+            try:
+                canonical(value)
+            except MalformedError as error:
+                self.note((*path, key), f"the option `{key}`: {error.message}",
+                          "use text, whole numbers, true and false")
+
+    def schedule(self, path: Path_, schedule: ScheduleEntry) -> None:
+        if bool(schedule.cron) == bool(schedule.rrule):
+            self.note(path, "a schedule needs either `cron` or `rrule`", "keep exactly one of the two")
+        if schedule.cron and (wrong := cron_problem(schedule.cron)):
+            self.note((*path, "cron"), f"the cron rule `{schedule.cron}` {wrong}", "for example `30 2 * * 6`")
+        if schedule.rrule and (wrong := rrule_problem(schedule.rrule)):
+            self.note((*path, "rrule"), f"the recurrence rule `{schedule.rrule[:60]}` {wrong}",
+                      "for example `FREQ=MONTHLY;BYDAY=2TU;BYHOUR=2;BYMINUTE=30;BYSECOND=0`")
+        if schedule.time_zone is not None:
+            self.zone((*path, "time_zone"), schedule.time_zone)
+
+    def known_runbook(self, path: Path_, name: str, *, or_default: bool = True) -> None:
+        if self.runbooks is None or name in self.runbooks or (or_default and name == DEFAULT):
+            return
+        known = sorted(self.runbooks)
+        close = closest(name, known)
+        self.note(path, f"there is no runbook `{name}`",
+                  f"did you mean `{close}`?" if close else f"there are: {', '.join(known)}")
+
+    def gates(self) -> None:
+        """A gate that the people with a key cannot fill would hold every run until it expires."""
+        if not self.files.clean(APPROVERS) or not self.files.people:
+            return
+        keyed = {
+            person.id: person for person in self.files.people if person.id in self.files.signers.principals
+        }
+        wanted = {key: Gate(tuple(_requirement(one) for one in gate)) for key, gate in self.entry.gates.items()}
+        for key, gate in wanted.items():
+            for reason in satisfiable(gate, keyed):
+                self.note(("gates", key), reason, "give somebody the role and a line in `approvers`")
+        for place, deployment in enumerate(self.entry.deployments):
+            runbook = (self.runbooks or {}).get(deployment.runbook)
+            if runbook is None or not runbook.gate.requirements:
+                continue
+            gate = runbook.gate
+            for key in (DEFAULT, runbook.id):
+                gate = stricter(gate, wanted[key]) if key in wanted else gate
+            for reason in satisfiable(gate, keyed):
+                self.note(("deployments", place, "runbook"), f"`{runbook.id}` could never pass its gate: {reason}",
+                          "give somebody the role and a line in `approvers`")
+
+
+def _requirement(entry: RequirementEntry) -> Requirement:
+    return Requirement(entry.party, tuple(entry.roles), entry.quorum)
+
+
+def store_url(url: str) -> str:
+    """The URL with `~` and `$NAME` filled in."""
+    if not url.startswith("file:"):
+        return url
+    return "file:" + os.path.expanduser(os.path.expandvars(url.removeprefix("file:")))  # noqa: PTH111 - text, not a path yet
+
+
+def store_problem(url: str, folder: Path) -> tuple[str, str] | None:
+    """What is wrong with a store's URL, and what to write; None when nothing is."""
+    if url.startswith("s3://"):
+        return None if _S3.fullmatch(url) else ("is not a bucket", "write s3://bucket/prefix")
+    if not url.startswith("file:"):
+        return "is of no known kind", "write file:/path or s3://bucket/prefix"
+    path = store_url(url).removeprefix("file:")
+    left = re.search(r"\$\{?\w+\}?", path)
+    if left:
+        return f"holds `{left[0]}`, which is not set here", "set it in the environment of worker and operators"
+    if not path.startswith("/") or path.startswith("//"):
+        return "is not an absolute path", "write file:/var/lib/lamplighter/NAME or file:~/lamplighter/NAME"
+    if Path(path).resolve().is_relative_to(folder.resolve()):
+        return "lies inside the site's own folder", "keep what runs leave behind out of the checkout"
+    return None
+
+
+def _check_approvers(files: Files) -> None:
+    """Everybody with a key is a person of the site who has not left."""
+    people = {person.id: person for person in files.people}
+    if not people:
+        return
+    source = files.source(APPROVERS)
+    for signer in sorted(_signers(files), key=lambda one: one.line):
+        person = people.get(signer.principal)
+        if person is None:
+            close = closest(signer.principal, people)
+            source.mistake(signer.line, f"`{signer.principal}` is not in people.yaml",
+                           f"did you mean `{close}`?" if close else "add the person there, or delete the line")
+        elif person.left:
+            source.mistake(signer.line, f"`{signer.principal}` has left", "delete the line")
+        elif signer.key in files.revoked:
+            source.mistake(signer.line, f"this key of `{signer.principal}` is revoked", "delete the line")
+
+
+def _signers(files: Files) -> Iterable[Signer]:
+    return (signer for signers in files.signers.by_key.values() for signer in signers)
+
+
+def _check_hosts(files: Files, *, here: bool) -> None:
+    """Every SSH host can be logged in to, as far as its variables and the pinned keys tell."""
+    source = files.source(HOSTS)
+    keys: dict[Path, int] = {}
+    for host in files.inventory.hosts.values():
+        if not host.uses_ssh:
+            continue
+        line = files.host_lines[host.name]
+        try:
+            settings = SshSettings.of(host)
+        except UnreachableError as error:
+            source.mistake(line, f"the host `{host.name}`: {error.message}", error.advice)
+            continue
+        if settings.key is not None:
+            keys.setdefault(settings.key, line)
+        if files.known_hosts is not None and files.clean(HOST_KEYS):
+            target = settings.target
+            pins = files.known_hosts.pins(host.name, (target.address, host.name), target.port)
+            if not set(pins.keys) - set(pins.revoked):
+                name = target.address if target.port == 22 else f"[{target.address}]:{target.port}"  # noqa: PLR2004 - SSH
+                source.mistake(line, f"no host key is pinned for `{host.name}` ({name})",
+                               f"add its line to {HOST_KEYS} once internal IT confirmed the fingerprint")
+    for key, line in keys.items() if here else ():
+        if not os.access(key, os.R_OK) or not key.is_file():
+            source.mistake(line, f"the private key {key} cannot be read here",
+                           "put it there, readable for the worker's account only")

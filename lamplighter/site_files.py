@@ -1,0 +1,105 @@
+"""Reads the files of a site's folder, each on its own, and notes the mistakes of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lamplighter.errors import Mistake, SiteError
+from lamplighter.model.inventory import Inventory
+from lamplighter.model.party import Person
+from lamplighter.model.signers import Revoked, Signers, parse_revoked, parse_signers
+from lamplighter.site_hosts import read_inventory
+from lamplighter.site_schema import PeopleEntry, SiteEntry, checked
+from lamplighter.site_yaml import Node, Source, read_text, read_yaml
+from lamplighter.transports.ssh_hostkeys import KnownHosts
+
+SITE, HOSTS, PEOPLE = "site.yaml", "hosts.yaml", "people.yaml"
+HOST_KEYS, APPROVERS, REVOKED = "host_keys", "approvers", "revoked_keys"
+
+
+@dataclass(slots=True)
+class Files:
+    """What could be read of a site.
+
+    Attributes:
+        folder: the site's.
+        report: all mistakes so far.
+        entry, root: `site.yaml` as checked and as parsed; None when it could not be.
+        inventory, host_lines: `hosts.yaml`, and the line of each host in it.
+        people: `people.yaml`.
+        approvers: the text of that file.
+        signers, revoked, known_hosts: what `approvers`, `revoked_keys` and `host_keys` hold.
+    """
+
+    folder: Path
+    report: list[Mistake] = field(default_factory=list)
+    entry: SiteEntry | None = None
+    root: Node | None = None
+    inventory: Inventory = field(default_factory=lambda: Inventory({}, {}))
+    host_lines: dict[str, int] = field(default_factory=dict)
+    people: tuple[Person, ...] = ()
+    approvers: str = ""
+    signers: Signers = field(default_factory=Signers)
+    revoked: Revoked = field(default_factory=Revoked)
+    known_hosts: KnownHosts | None = None
+
+    def source(self, name: str) -> Source:
+        """One of the files, as a place for mistakes."""
+        return Source(str(self.folder / name), self.report)
+
+    def clean(self, name: str) -> bool:
+        """No mistake was noted in that file."""
+        file = str(self.folder / name)
+        return all(mistake.file != file for mistake in self.report)
+
+    @property
+    def host_keys(self) -> Path:
+        """The file of pinned keys."""
+        return self.folder / HOST_KEYS
+
+
+def read_files(folder: Path) -> Files:
+    """Read everything in a site's folder; mistakes are in the result's `report`."""
+    files = Files(folder)
+    if not folder.is_dir():
+        files.report.append(Mistake(str(folder), 0, "there is no such folder", "copy inventories/template"))
+        return files
+    files.root = read_yaml(folder / SITE, files.source(SITE))
+    if files.root is not None:
+        files.entry = checked(SiteEntry, files.root, files.source(SITE))
+    hosts = read_yaml(folder / HOSTS, files.source(HOSTS))
+    if hosts is not None:
+        files.inventory, files.host_lines = read_inventory(hosts, files.source(HOSTS))
+    _read_people(files)
+    _read_keys(files)
+    return files
+
+
+def _read_people(files: Files) -> None:
+    source = files.source(PEOPLE)
+    root = read_yaml(files.folder / PEOPLE, source)
+    entry = checked(PeopleEntry, root, source) if root is not None else None
+    if entry is not None:
+        files.people = tuple(
+            Person(name, one.name, one.party, frozenset(one.roles), one.left)
+            for name, one in entry.people.items()
+        )
+
+
+def _read_keys(files: Files) -> None:
+    approvers = read_text(files.folder / APPROVERS, files.source(APPROVERS))
+    if approvers is not None:
+        files.approvers = approvers
+        files.signers, mistakes = parse_signers(approvers, files.source(APPROVERS).file)
+        files.report.extend(mistakes)
+    if (files.folder / REVOKED).exists():
+        text = read_text(files.folder / REVOKED, files.source(REVOKED)) or ""
+        files.revoked, mistakes = parse_revoked(text, files.source(REVOKED).file)
+        files.report.extend(mistakes)
+    if read_text(files.host_keys, files.source(HOST_KEYS)) is None:
+        return
+    try:
+        files.known_hosts = KnownHosts.read(files.host_keys)
+    except SiteError as error:
+        files.report.extend(error.mistakes)

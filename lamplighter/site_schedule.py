@@ -1,0 +1,70 @@
+"""Schedules and time zones: is this one, and if not, why not?"""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+
+from dateutil.rrule import rrulestr  # type: ignore[import-untyped]  # its stubs are not among the dependencies
+
+from lamplighter.model.selection import closest
+
+MAX_RRULE = 6500  # characters; Prefect takes no longer ones
+
+_MONTHS = {name: number for number, name in enumerate(
+    ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1)}
+_DAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
+_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("minute", 0, 59, {}), ("hour", 0, 23, {}), ("day of month", 1, 31, {}), ("month", 1, 12, _MONTHS),
+    ("day of week", 0, 7, _DAYS),
+)
+_ITEM = re.compile(r"(?:(?P<any>\*)|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d{1,4}))?", re.ASCII)
+
+
+def zone_problem(name: str) -> tuple[str, str]:
+    """Message and advice when this is no time zone; two empty texts when it is."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        close = closest(name, zoneinfo.available_timezones())
+        return f"`{name[:60]}` is not a time zone", f"did you mean `{close}`?" if close else \
+            "write a name of the IANA database, such as `Asia/Kolkata` or `UTC`"
+    return "", ""
+
+
+def cron_problem(text: str) -> str:
+    """What is wrong with a cron rule of five fields (crontab(5)); empty when nothing is."""
+    fields = text.split()
+    if len(fields) != len(_FIELDS):
+        return f"has {len(fields)} fields and not five (minute hour day-of-month month day-of-week)"
+    for field, (name, low, high, words) in zip(fields, _FIELDS, strict=True):
+        for item in field.split(","):
+            if not _is_item(item, low, high, words):
+                return f"has `{item[:30]}` as its {name}, which is from {low} to {high}"
+    return ""
+
+
+def _is_item(item: str, low: int, high: int, words: dict[str, int]) -> bool:
+    match = _ITEM.fullmatch(item)
+    if match is None or (match["step"] and not 0 < int(match["step"]) <= high):
+        return False
+    if match["any"]:
+        return True
+    first = _number(match["first"], words)
+    last = first if match["last"] is None else _number(match["last"], words)
+    return low <= first <= last <= high
+
+
+def _number(text: str, words: dict[str, int]) -> int:
+    return int(text[:9]) if text.isdecimal() else words.get(text.lower(), -1)
+
+
+def rrule_problem(text: str) -> str:
+    """What is wrong with a recurrence rule (RFC 5545 section 3.3.10); empty when nothing is."""
+    if len(text) > MAX_RRULE:
+        return f"is longer than {MAX_RRULE} characters"
+    try:
+        rrulestr(text)
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+        return f"cannot be read: {error}"  # dateutil raises whatever its parser stumbles over
+    return ""

@@ -1,0 +1,263 @@
+"""The shape of `site.yaml` and `people.yaml`, and the words for every way to miss it.
+
+The models are checked by pydantic, strictly and with unknown keys forbidden; `checked` turns each of its
+errors into a `Mistake` with the line of the offending value and what to write instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from lamplighter.model.party import Party
+from lamplighter.model.selection import closest
+from lamplighter.site_yaml import Node, Source
+
+SLUG = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+PRINCIPAL = r"^[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*$"
+
+Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=63)]
+Principal = Annotated[str, StringConstraints(pattern=PRINCIPAL, max_length=253)]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\r\n\x00-\x1f]*$")]
+Count = Annotated[int, Field(ge=0, le=100_000)]
+Some = Annotated[int, Field(ge=1, le=100_000)]
+Percent = Annotated[int, Field(ge=1, le=100)]
+PartyName = Annotated[Party, Field(strict=False)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no text where a number belongs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PersonEntry(Strict):
+    """One person of `people.yaml`."""
+
+    name: Line
+    party: PartyName
+    roles: list[Slug] = []
+    left: bool = False
+
+
+class PartyNames(Strict):
+    """How the two parties are called."""
+
+    internal: Line
+    msp: Line
+
+
+class StoreEntry(Strict):
+    """A store with options; a store without any is written as its URL alone."""
+
+    url: Line
+    options: dict[Slug, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: object) -> object:
+        return {"url": value} if isinstance(value, str) else value
+
+
+class ScheduleEntry(Strict):
+    """When a deployment starts on its own: exactly one of `cron` and `rrule`."""
+
+    cron: Line | None = None
+    rrule: Line | None = None
+    time_zone: Line | None = None
+    active: bool = True
+
+
+class DeploymentEntry(Strict):
+    """One runbook, offered for one selection."""
+
+    runbook: Slug
+    name: Slug | None = None
+    hosts: Annotated[str, StringConstraints(min_length=1)] = "all"
+    options: dict[str, Any] = {}
+    schedules: list[ScheduleEntry] = []
+    active: bool = True
+
+
+class WavesEntry(Strict):
+    """Overrides of `lamplighter.model.runbook.Waves`."""
+
+    canary: Some | None = None
+    shares: Annotated[list[Percent], Field(min_length=1)] | None = None
+
+
+class LimitsEntry(Strict):
+    """Overrides of `lamplighter.model.plan.Limits`."""
+
+    hosts: Some | None = None
+    percent: Percent | None = None
+    canary_failures: Count | None = None
+    wave_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    run_failures: Count | None = None
+    soak_seconds: Annotated[int, Field(ge=0, le=7 * 86400)] | None = None
+    parallel: Annotated[int, Field(ge=1, le=500)] | None = None
+
+
+class RolloutEntry(Strict):
+    """How a runbook rolls out at this site."""
+
+    waves: WavesEntry = WavesEntry()
+    limits: LimitsEntry = LimitsEntry()
+
+
+class RequirementEntry(Strict):
+    """An additional demand on a gate."""
+
+    party: PartyName
+    roles: list[Slug] = []
+    quorum: Annotated[int, Field(ge=1, le=32)] = 1
+
+
+class SiteEntry(Strict):
+    """`site.yaml`."""
+
+    name: Slug
+    title: Line
+    time_zone: Line
+    parties: PartyNames
+    store: StoreEntry
+    deployments: list[DeploymentEntry] = []
+    rollout: dict[Slug, RolloutEntry] = {}
+    gates: dict[Slug, Annotated[list[RequirementEntry], Field(min_length=1)]] = {}
+
+
+class PeopleEntry(Strict):
+    """`people.yaml`."""
+
+    people: dict[Principal, PersonEntry]
+
+
+Model = TypeVar("Model", bound=Strict)
+
+
+def checked(model: type[Model], root: Node, source: Source) -> Model | None:
+    """Check a file against its model.
+
+    Args:
+        model: what the file should be.
+        root: what it is.
+        source: takes the mistakes.
+
+    Returns:
+        The file's contents; None when there was a mistake.
+    """
+    if root.mapping is None:
+        known = ", ".join(f"`{name}:`" for name in model.model_fields)
+        source.mistake(root.line, f"the file must be a mapping, not {root.kind}", f"begin with {known}")
+        return None
+    try:
+        return model.model_validate(root.plain())
+    except ValidationError as error:
+        for line, message, advice in _worded(model, root, error.errors(include_url=False)):
+            source.mistake(line, message, advice)
+        return None
+
+
+def _worded(
+    model: type[Strict], root: Node, errors: list[ErrorDetails]
+) -> Iterable[tuple[int, str, str]]:
+    for error in errors:
+        path = tuple(part for part in error["loc"] if part != "[key]")  # pydantic's mark for a bad key
+        message, advice = _sentence(model, path, error)
+        yield root.line_of(path), message, advice
+
+
+def _sentence(model: type[Strict], path: tuple[int | str, ...], error: ErrorDetails) -> tuple[str, str]:
+    key = str(path[-1]) if path else "the file"
+    place = _dotted(path)
+    given = _shown(error["input"])
+    context = error.get("ctx", {})
+    kind = error["type"]
+    if kind == "missing":
+        return f"`{place}` is missing", f"add a line `{key}: ...`"
+    if kind == "extra_forbidden":
+        return _unknown_key(model, path, key, place)
+    if kind == "string_pattern_mismatch":
+        advice = _PATTERN_ADVICE.get(context["pattern"], "use one line of plain text")
+    elif kind in _ADVICE:
+        advice = _ADVICE[kind].format(**context)
+    else:
+        return f"`{place}` is {given}: {error['msg']}", ""
+    return f"`{place}` is {given}", advice
+
+
+_ADVICE = {
+    "enum": "write {expected}",
+    "too_short": "write at least one entry, or delete the key",
+    "string_too_short": "write at least one character, or delete the key",
+    "string_too_long": "write at most {max_length} characters",
+    "bool_type": "write true or false",
+    "int_type": "write a whole number, without quotation marks",
+    "string_type": "write text; put a number in quotation marks",
+    "list_type": "write a list: one `- ` a line",
+    "dict_type": "write a mapping: one `key: value` a line, indented",
+    "model_type": "write a mapping: one `key: value` a line, indented",
+    "greater_than_equal": "write at least {ge}",
+    "less_than_equal": "write at most {le}",
+}
+_PATTERN_ADVICE = {
+    SLUG: "use lower-case letters, digits and single hyphens, beginning with a letter: `patch-linux`",
+    PRINCIPAL: "write the person's address in lower case, as in `approvers`: `priya@internal.example`",
+}
+
+
+def _unknown_key(
+    model: type[Strict], path: tuple[int | str, ...], key: str, place: str
+) -> tuple[str, str]:
+    known = _fields_at(model, path[:-1])
+    close = closest(key, known)
+    advice = f"did you mean `{close}`?" if close else f"known here: {', '.join(known)}"
+    return f"`{place}` is not a known key", advice
+
+
+def _fields_at(model: type[Strict], path: tuple[int | str, ...]) -> list[str]:
+    """The keys a mapping at `path` may have, read off the models' JSON schema."""
+    schema = model.model_json_schema()
+    here: dict[str, Any] = schema
+    for part in path:
+        here = next(iter(_below(here, part, schema)), {})
+    return list(_resolved(here, schema).get("properties", {}))
+
+
+def _below(here: dict[str, Any], part: int | str, schema: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    here = _resolved(here, schema)
+    if isinstance(part, int):
+        yield here.get("items", {})
+    elif part in here.get("properties", {}):
+        yield here["properties"][part]
+    else:
+        yield from here.get("patternProperties", {}).values()
+
+
+def _resolved(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = schema["$defs"][here["$ref"].rpartition("/")[2]] if "$ref" in here else here
+    return found
+
+
+def _dotted(path: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the file"
+
+
+def _shown(value: object) -> str:
+    """A value as the writer wrote it, short; a mapping or list is named, not printed."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    return f"`{text[:60]}{'...' if len(text) > 60 else ''}`"  # noqa: PLR2004 - fits on the line
