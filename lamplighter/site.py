@@ -131,21 +131,21 @@ class Site:
                 waves = Waves(canary, shares)
         return limits, waves
 
-    def minimum(self, runbook: Runbook) -> Gate | None:
-        """The gate this site asks for, whatever the runbook says; None when it asks for nothing."""
-        found = [self.gates[key] for key in (DEFAULT, runbook.id) if key in self.gates]
+    def minimum(self, runbook: str) -> Gate | None:
+        """The gate this site asks for, whatever the runbook of that id says; None when it asks for nothing."""
+        found = [self.gates[key] for key in (DEFAULT, runbook) if key in self.gates]
         return stricter(*found) if len(found) > 1 else next(iter(found), None)
 
     def gate(self, runbook: Runbook) -> Gate:
         """The runbook's gate, tightened by the site's; never loosened."""
-        minimum = self.minimum(runbook)
+        minimum = self.minimum(runbook.id)
         return runbook.gate if minimum is None else stricter(runbook.gate, minimum)
 
-    def gate_policy(self, runbook: Runbook, store: Store) -> GatePolicy:
+    def gate_policy(self, runbook: str, store: Store) -> GatePolicy:
         """What the gate judges this site's plans by.
 
         Args:
-            runbook: whose plans.
+            runbook: id of the runbook whose plans are judged.
             store: where used approvals are burned, below `approvals/used/`; read as they are asked for.
         """
         return GatePolicy(
@@ -209,8 +209,8 @@ def site_path(name: str) -> Path:
         return folder / name
     close = closest(name, known)
     hint = f"Did you mean `{close}`? " if close else ""
-    there = f"There are: {', '.join(known)}" if known else "Copy inventories/template, or set " \
-        "LAMPLIGHTER_INVENTORIES to where your sites are"
+    none = "Copy inventories/template, or set LAMPLIGHTER_INVENTORIES to where your sites are"
+    there = f"There are: {', '.join(known)}" if known else none
     raise SelectionError(f"there is no site `{name}` in {folder}", advice=hint + there)
 
 
