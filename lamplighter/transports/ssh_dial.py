@@ -1,0 +1,68 @@
+"""From a name to a connected socket, within a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+import time
+from typing import Any
+
+from lamplighter.errors import UnreachableError
+
+_UNSENT = "Nothing was sent to the host"
+
+
+def dial(address: str, port: int, deadline: float) -> socket.socket:
+    """Connect by TCP, trying each address of a name in turn.
+
+    Args:
+        address: IPv4 or IPv6 address, or a name.
+        port: 1 to 65535.
+        deadline: monotonic seconds; the name's lookup is within it.
+
+    Raises:
+        UnreachableError: no address, no answer, or refused.
+    """
+    reason = "it has no address"
+    for family, kind, protocol, _, place in _lookup(address, port, deadline):
+        link = socket.socket(family, kind, protocol)
+        try:
+            link.settimeout(max(0.001, deadline - time.monotonic()))
+            link.connect(place)
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except TimeoutError:
+            reason = "it does not answer"
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+        else:
+            return link
+        link.close()
+    raise UnreachableError(
+        f"{address} port {port} cannot be reached: {reason}",
+        changed=_UNSENT,
+        advice="Check that the host is up, its SSH server runs, and no firewall is in between",
+    )
+
+
+def _lookup(address: str, port: int, deadline: float) -> list[tuple[Any, ...]]:
+    """Addresses of a name. The resolver cannot be given a deadline, so it is left behind in its thread."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(address)
+        return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    found: list[list[tuple[Any, ...]]] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            found.append(socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
+
+    thread = threading.Thread(target=ask, daemon=True, name=f"lookup {address}")
+    thread.start()
+    thread.join(max(0.0, deadline - time.monotonic()))
+    if found:
+        return found[0]
+    reason = "was not answered in time" if thread.is_alive() else "found no address"
+    raise UnreachableError(
+        f"the lookup of the name {address} {reason}", changed=_UNSENT, advice="Check ansible_host and the DNS"
+    )

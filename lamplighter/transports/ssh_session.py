@@ -1,0 +1,216 @@
+"""A session over SSH: commands, detached units, files, waiting for a reboot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lamplighter.errors import (
+    AuthFailedError,
+    HostKeyError,
+    LamplighterError,
+    OutputTooLargeError,
+    RemoteFailedError,
+    SecretError,
+    SessionLostError,
+    TimedOutError,
+    UnreachableError,
+)
+from lamplighter.model.session import DEFAULT_CAP, DEFAULT_TIMEOUT, Completed, UnitState
+from lamplighter.secrets import Resolve
+from lamplighter.transports import shell
+from lamplighter.transports.ssh_detached import Units
+from lamplighter.transports.ssh_exchange import Order, Raw, carry_out, sudo_refused
+from lamplighter.transports.ssh_settings import SshSettings
+from lamplighter.transports.ssh_wire import Wire
+from lamplighter.transports.text import decode, last_line
+
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+_PUT = (
+    'umask 077; set -C; p=$1.$$.part; cat >"$p" && [ "$(wc -c <"$p")" -eq "$3" ] && chmod "$2" "$p" && '
+    '{ sync "$p" || :; } 2>/dev/null && mv -f "$p" "$1" && exit 0; rm -f "$p"; exit 1'
+)
+_ASK_EVERY = 5.0
+
+
+class SshSession:
+    """One host, connected. See `lamplighter.model.session.Session`.
+
+    Args:
+        host: inventory name.
+        settings: how to log in.
+        reach: gives the host's live connection by a deadline, or raises `UnreachableError`.
+        secret: resolves the sudo password when it is needed.
+    """
+
+    def __init__(
+        self, host: str, settings: SshSettings, reach: Callable[[float], Wire], secret: Resolve
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._reach = reach
+        self._secret = secret
+        self._wire: Wire | None = None
+        self._closed = False
+        self._units = Units(self)
+
+    def __repr__(self) -> str:
+        return f"<SshSession {self._host} {self._settings.target}>"
+
+    @property
+    def host(self) -> str:
+        """The inventory name of the host."""
+        return self._host
+
+    def run(
+        self,
+        script: str,
+        *args: str,
+        sudo: bool = False,
+        timeout: float = DEFAULT_TIMEOUT,
+        cap: int = DEFAULT_CAP,
+    ) -> Completed:
+        """Run shell text to its end; see `Session.run`. A session once lost runs nothing more."""
+        began = time.monotonic()
+        raw = self.execute(
+            shell.SHELL, shell.compose(script, args).encode(), sudo=sudo, timeout=timeout, cap=cap
+        )
+        return Completed(raw.code, decode(raw.out), decode(raw.err), time.monotonic() - began)
+
+    def launch(self, unit: str, script: str, *args: str, sudo: bool = False) -> None:
+        """Start shell text detached, at most once for ever per unit; see `Session.launch`."""
+        self._units.launch(unit, script, args, sudo)
+
+    def unit_state(self, unit: str, *, sudo: bool = False) -> UnitState:
+        """Ask what became of a unit; see `Session.unit_state`."""
+        return self._units.state(unit, sudo)
+
+    def wait(
+        self, unit: str, *, sudo: bool = False, timeout: float, cap: int = DEFAULT_CAP
+    ) -> Completed:
+        """Wait for a unit, over as many connections as it takes; see `Session.wait`."""
+        return self._units.wait(unit, sudo, timeout, cap)
+
+    def await_boot(self, previous: str, *, timeout: float) -> str:
+        """Reconnect until the host runs another boot than `previous`; see `Session.await_boot`."""
+        deadline = time.monotonic() + timeout
+        seen = "it did not answer"
+        pause = 0.1
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                self.attach(deadline)
+                boot = self.run(_BOOT_ID, timeout=min(_ASK_EVERY, left)).stdout.strip()
+                if boot and boot != previous:
+                    return boot
+                seen = "it still runs the same boot"
+            except (AuthFailedError, HostKeyError):
+                raise
+            except (SessionLostError, UnreachableError):
+                seen = "it did not answer"
+                self.drop()
+            pause = min(2.0, pause * 1.5)
+            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+        raise TimedOutError(
+            f"the host did not come back from a reboot within {timeout:g} s; when last asked, {seen}",
+            where=self._host,
+            advice="Look at its console",
+        )
+
+    def put(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        mode: int = 0o600,
+        sudo: bool = False,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        """Write a file whole or not at all.
+
+        Args:
+            path: absolute, on the host; its directory exists.
+            data: the content.
+            mode: permissions.
+            sudo: as root.
+            timeout: seconds.
+
+        Raises:
+            RemoteFailedError: it could not be written; the old file, if any, is as it was.
+            SessionLostError, TimedOutError, SudoRefusedError: as `run`.
+        """
+        argv = ("sh", "-c", _PUT, "sh", path, f"{mode:o}", str(len(data)))
+        raw = self.execute(argv, data, sudo=sudo, timeout=timeout, cap=DEFAULT_CAP)
+        if raw.code != 0:
+            raise self._remote_failure(f"{path} could not be written", raw, "The file is as it was")
+
+    def get(
+        self, path: str, *, cap: int = DEFAULT_CAP, sudo: bool = False, timeout: float = DEFAULT_TIMEOUT
+    ) -> bytes:
+        """Read a file.
+
+        Args:
+            path: absolute, on the host.
+            cap: largest size read, in bytes.
+            sudo: as root.
+            timeout: seconds.
+
+        Raises:
+            RemoteFailedError: it cannot be read.
+            OutputTooLargeError: it is larger than the cap.
+            SessionLostError, TimedOutError, SudoRefusedError: as `run`.
+        """
+        argv = ("head", "-c", str(cap + 1), "--", path)
+        raw = self.execute(argv, b"", sudo=sudo, timeout=timeout, cap=max(cap + 1, DEFAULT_CAP))
+        if raw.code != 0:
+            raise self._remote_failure(f"{path} could not be read", raw, "")
+        if len(raw.out) > cap:
+            raise OutputTooLargeError(f"{path} is larger than {cap} bytes", where=self._host)
+        return raw.out
+
+    def close(self) -> None:
+        """Give the connection back, for other sessions of the host; never raises."""
+        self._closed = True
+        self._wire = None
+
+    def attach(self, deadline: float) -> None:
+        """Make sure there is a live connection by `deadline` (monotonic), or raise `UnreachableError`."""
+        self._check_open()
+        if self._wire is None or not self._wire.is_active():
+            self._wire = self._reach(min(deadline, time.monotonic() + self._settings.connect_timeout))
+
+    def drop(self) -> None:
+        """End the connection, which does not answer any more."""
+        if self._wire is not None:
+            self._wire.hang_up()
+
+    def execute(self, argv: tuple[str, ...], stdin: bytes, *, sudo: bool, timeout: float, cap: int) -> Raw:
+        """Run a program with some input over the connection there is; never connects, never repeats."""
+        self._check_open()
+        deadline = time.monotonic() + timeout
+        if self._wire is None or not self._wire.is_active():
+            raise SessionLostError(
+                "the session was lost before",
+                where=self._host,
+                changed="The command was not sent",
+                advice="Ask for the state of what ran, or connect again",
+            )
+        try:
+            sudo = sudo and self._settings.target.user != "root"
+            reference = self._settings.sudo_password if sudo else ""
+            password = self._secret(reference) if reference else None
+            command = shell.command(*argv, sudo=sudo, password=password is not None)
+            return carry_out(self._wire, Order(command, stdin, timeout, deadline, cap, sudo, password))
+        except SecretError as error:
+            raise sudo_refused(str(error), "Nothing was sent to the host").at(self._host) from None
+        except LamplighterError as error:
+            raise error.at(self._host) from None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SessionLostError(
+                "the session was closed", where=self._host, changed="Nothing was sent", advice="Connect again"
+            )
+
+    def _remote_failure(self, what: str, raw: Raw, changed: str) -> RemoteFailedError:
+        said = last_line(raw.err)
+        return RemoteFailedError(f"{what}{': ' if said else ''}{said}", where=self._host, changed=changed)

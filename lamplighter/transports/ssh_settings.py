@@ -1,0 +1,146 @@
+"""How to log in to one host: Ansible's variables, and ours where Ansible has none."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lamplighter.errors import UnreachableError
+from lamplighter.model.canonical import Json
+from lamplighter.model.inventory import Host
+
+DEFAULT_PORT = 22
+DEFAULT_CONNECT_TIMEOUT = 10.0
+_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:%-]{0,252}|::[0-9A-Fa-f:.]*")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}")
+_HOP = re.compile(
+    r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:@\s]+))(?::(?P<port>\d+))?"
+)
+_SSH_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One SSH server and the account there."""
+
+    address: str
+    port: int
+    user: str
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SshSettings:
+    """Everything needed to reach one host.
+
+    Attributes:
+        target: where to log in, and as whom.
+        jumps: hosts to go through, in order, as ProxyJump of ssh_config(5).
+        key: private key file; None when the agent holds the key.
+        certificate: OpenSSH certificate that goes with the key.
+        passphrase: secret reference for an encrypted key; empty for none.
+        agent: take the private key from the SSH agent.
+        sudo_password: secret reference; empty when sudo asks for none.
+        connect_timeout: seconds for name lookup, connecting, key exchange and login together.
+    """
+
+    target: Login
+    jumps: tuple[Login, ...] = ()
+    key: Path | None = None
+    certificate: Path | None = None
+    passphrase: str = ""
+    agent: bool = False
+    sudo_password: str = ""
+    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
+
+    @classmethod
+    def of(cls, host: Host) -> SshSettings:
+        """Read a host's variables.
+
+        Raises:
+            UnreachableError: some variable cannot be used; all of them are named.
+        """
+        reader = _Reader(host.vars)
+        settings = reader.settings(host)
+        if reader.mistakes:
+            raise UnreachableError(
+                "; ".join(reader.mistakes),
+                where=host.name,
+                changed="Nothing was sent to the host",
+                advice="Correct the host's variables in the inventory",
+            )
+        return settings
+
+
+class _Reader:
+    """Reads variables and collects every mistake."""
+
+    def __init__(self, variables: Mapping[str, Json]) -> None:
+        self._vars = variables
+        self.mistakes: list[str] = []
+
+    def settings(self, host: Host) -> SshSettings:
+        connection = self._text("ansible_connection") or "ssh"
+        if connection not in _SSH_CONNECTIONS:
+            self.mistakes.append(f"ansible_connection is {connection!r}, so this is no SSH host")
+        user = self._text("ansible_user") or getpass.getuser()
+        target = self._login(host.address, str(self._vars.get("ansible_port", DEFAULT_PORT)), user)
+        key = self._path("ansible_ssh_private_key_file")
+        agent = self._vars.get("lamplighter_ssh_agent", False)
+        if not isinstance(agent, bool):
+            self.mistakes.append("lamplighter_ssh_agent is neither true nor false")
+        elif key is None and not agent:
+            self.mistakes.append("neither ansible_ssh_private_key_file nor lamplighter_ssh_agent is set")
+        return SshSettings(
+            target=target,
+            jumps=tuple(self._jumps(user)),
+            key=key,
+            certificate=self._path("lamplighter_ssh_certificate"),
+            passphrase=self._text("lamplighter_ssh_passphrase"),
+            agent=agent is True,
+            sudo_password=self._text("lamplighter_sudo_password"),
+            connect_timeout=self._seconds("lamplighter_connect_timeout"),
+        )
+
+    def _text(self, name: str) -> str:
+        value = self._vars.get(name, "")
+        if isinstance(value, str):
+            return value.strip()
+        self.mistakes.append(f"{name} is not text")
+        return ""
+
+    def _path(self, name: str) -> Path | None:
+        text = self._text(name)
+        return Path(text).expanduser() if text else None
+
+    def _seconds(self, name: str) -> float:
+        value = self._vars.get(name, DEFAULT_CONNECT_TIMEOUT)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 600:  # noqa: PLR2004 - ten minutes
+            return float(value)
+        self.mistakes.append(f"{name} is not a number of seconds from 1 to 600")
+        return DEFAULT_CONNECT_TIMEOUT
+
+    def _jumps(self, user: str) -> Iterator[Login]:
+        text = self._text("lamplighter_ssh_jump")
+        for hop in filter(None, (part.strip() for part in text.split(","))):
+            match = _HOP.fullmatch(hop)
+            if match is None:
+                self.mistakes.append(f"lamplighter_ssh_jump: {hop!r} is not user@host:port")
+                continue
+            address = match["v6"] or match["name"]
+            yield self._login(address, match["port"] or str(DEFAULT_PORT), match["user"] or user)
+
+    def _login(self, address: str, port: str, user: str) -> Login:
+        if not _ADDRESS.fullmatch(address):
+            self.mistakes.append(f"{address!r} is not a host name or address")
+        if not _USER.fullmatch(user):
+            self.mistakes.append(f"{user!r} is not a user name")
+        number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0  # noqa: PLR2004 - 65535
+        if not 0 < number < 65536:  # noqa: PLR2004 - RFC 793 3.1: 16 bits
+            self.mistakes.append(f"{port!r} is not a port")
+        return Login(address, number, user)
