@@ -141,16 +141,17 @@ class Site:
         minimum = self.minimum(runbook.id)
         return runbook.gate if minimum is None else stricter(runbook.gate, minimum)
 
-    def gate_policy(self, runbook: str, store: Store) -> GatePolicy:
+    def gate_policy(self, runbook: str, store: Store | None) -> GatePolicy:
         """What the gate judges this site's plans by.
 
         Args:
             runbook: id of the runbook whose plans are judged.
             store: where used approvals are burned, below `approvals/used/`; read as they are asked for.
+                None when it is out of reach: then none counts as used.
         """
         return GatePolicy(
             {person.id: person for person in self.people}, self.signers, self.revoked,
-            minimum=self.minimum(runbook), used=_Used(store), selections=_Selections(self.inventory),
+            minimum=self.minimum(runbook), used=_Used(store) if store else {}, selections=_Selections(self.inventory),
         )
 
 
