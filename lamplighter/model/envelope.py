@@ -163,6 +163,13 @@ class Fields:
 
 def is_clean(text: str) -> bool:
     """Tell whether a text shows what it holds: no control, surrogate, bidirectional or invisible marks."""
-    return (text.isascii() and text.isprintable()) or all(
-        unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for char in text
-    )
+    return (text.isascii() and text.isprintable()) or not any(map(_is_hidden, text))
+
+
+def visible(text: str) -> str:
+    """The text with such characters spelled out, so that a terminal shows what it was given."""
+    return "".join(f"\\u{ord(char):04x}" if _is_hidden(char) else char for char in text)
+
+
+def _is_hidden(char: str) -> bool:
+    return unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
