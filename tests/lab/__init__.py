@@ -10,6 +10,7 @@ boot, reboot, run apt and dpkg, hold locks, fill up and fall silent. Nothing lea
 
 from tests.lab.errors import LabError
 from tests.lab.estate import Estate
+from tests.lab.fleet import Fleet, FleetHost
 from tests.lab.host import Host
 from tests.lab.repo import Repo
 from tests.lab.spec import OPSPW_PASSWORD, PASSPHRASE, HostSpec
@@ -33,6 +34,8 @@ __all__ = [
     "PASSPHRASE",
     "SYSTEM_PACKAGES",
     "Estate",
+    "Fleet",
+    "FleetHost",
     "Host",
     "HostSpec",
     "LabError",

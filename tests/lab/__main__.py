@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,14 @@ from tests.lab.base import ensure_base
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Params: argv, without the program's name. Returns: the exit status."""
+    """Run one command.
+
+    Args:
+        argv: without the program's name.
+
+    Returns:
+        The exit status.
+    """
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
@@ -31,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("name")
     up.add_argument("--hosts", type=int, default=6, help="how many (default: 6)")
     up.add_argument("--prefix", default="web", help="host names are this and a number (default: web)")
-    up.add_argument("--state-dir", type=Path, help="a folder for it to make (default: a new one in /tmp)")
+    up.add_argument("--state-dir", type=Path, help="a folder for it to make (default: one under /run)")
     up.add_argument("--json", action="store_true", help="describe it as JSON")
     up.set_defaults(run=_up)
     down = commands.add_parser("down", help="take an estate or fleet down")
@@ -48,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    folder = arguments.state_dir or Path(tempfile.mkdtemp(prefix=f"lamplighter-lab-{arguments.name}-"))
+    folder = arguments.state_dir or registry.RUN / f"{arguments.name}.d"
     specs = [HostSpec(f"{arguments.prefix}{number}") for number in range(1, arguments.hosts + 1)]
     estate = Estate(arguments.name, specs, folder, detached=True)
     estate.up()
@@ -61,7 +67,11 @@ def _up(arguments: argparse.Namespace) -> None:
 
 
 def describe(estate: Estate) -> dict[str, object]:
-    """Say what a client has to know of an estate. Params: estate. Returns: a value for JSON."""
+    """Say what a client has to know of an estate.
+
+    Returns:
+        A value for JSON.
+    """
     return {
         "name": estate.name,
         "state_dir": str(estate.state_dir),
@@ -69,7 +79,12 @@ def describe(estate: Estate) -> dict[str, object]:
         "client_key_encrypted": str(estate.client_key_encrypted),
         "known_hosts": str(estate.known_hosts),
         "hosts": [
-            {"name": host.name, "address": host.address, "port": host.port, "host_key_line": host.host_key_line}
+            {
+                "name": host.name,
+                "address": host.address,
+                "port": host.port,
+                "host_key_line": host.host_key_line,
+            }
             for host in estate
         ],
     }

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from tests.lab.errors import LabError
 
-_ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<comps>.*)$")
+_ONE_LINE = re.compile(
+    r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<comps>.*)$"
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,14 @@ class AptSource:
 def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
     """Read the machine's os-release.
 
-    Params: path, the file to read. Returns: its keys and unquoted values.
-    Errors: LabError if it is missing (then this is no machine the lab can copy).
+    Args:
+        path: the file to read.
+
+    Returns:
+        Its keys and unquoted values.
+
+    Raises:
+        LabError: if it is missing (then this is no machine the lab can copy).
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -43,9 +51,15 @@ def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
 def find_source(etc: Path = Path("/etc/apt"), release: dict[str, str] | None = None) -> AptSource:
     """Find the source of this machine's own suite.
 
-    Params: etc, apt's configuration folder; release, what os_release() says.
-    Returns: the first enabled source of binary packages for that suite, with a keyring.
-    Errors: LabError if there is none.
+    Args:
+        etc: apt's configuration folder.
+        release: what os_release() says.
+
+    Returns:
+        The first enabled source of binary packages for that suite, with a keyring.
+
+    Raises:
+        LabError: if there is none.
     """
     release = os_release() if release is None else release
     suite = release.get("VERSION_CODENAME", "")
@@ -58,9 +72,13 @@ def find_source(etc: Path = Path("/etc/apt"), release: dict[str, str] | None = N
 
 
 def proxy_environment() -> dict[str, str]:
-    """Tell other downloaders of apt's proxy. Returns: http_proxy, if apt has one, else nothing."""
-    shell = subprocess.run(  # noqa: S603
-        ["apt-config", "shell", "proxy", "Acquire::http::Proxy"],  # noqa: S607
+    """Tell other downloaders of apt's proxy.
+
+    Returns:
+        A variable http_proxy, if apt has one, else nothing.
+    """
+    shell = subprocess.run(
+        ["apt-config", "shell", "proxy", "Acquire::http::Proxy"],
         capture_output=True,
         text=True,
         check=False,
@@ -86,7 +104,10 @@ def _from_lines(text: str) -> Iterator[AptSource]:
         if match is not None:
             options = dict(item.split("=", 1) for item in (match["options"] or "").split() if "=" in item)
             yield AptSource(
-                match["uri"], match["suite"], tuple(match["comps"].split()), _keyring(options.get("signed-by"))
+                match["uri"],
+                match["suite"],
+                tuple(match["comps"].split()),
+                _keyring(options.get("signed-by")),
             )
 
 
@@ -122,7 +143,9 @@ def _resolve_mirror(uri: str) -> str:
     if not uri.startswith("mirror+file:"):
         return uri
     listing = Path(uri.removeprefix("mirror+file:").replace("//", "/"))
-    first = next((line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()), "")
+    first = next(
+        (line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()), ""
+    )
     if not first:
         raise LabError(f"apt's mirror list {listing} is empty")
     return first

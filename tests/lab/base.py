@@ -33,9 +33,6 @@ INCLUDE = (
     "sudo",
     "tini",
 )
-UPDATED = "1.1"
-"""The version of the lab packages that is waiting for the hosts unless a test says otherwise."""
-
 _IMAGE = Path(__file__).with_name("files") / "image"
 _REVISION = 1
 """To be raised when this file builds something else out of the same parts."""
@@ -68,7 +65,11 @@ class Base:
 
 
 def cache_folder() -> Path:
-    """Say where images are kept. Returns: the lab's folder in the user's cache."""
+    """Say where images are kept.
+
+    Returns:
+        The lab's folder in the user's cache.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "lamplighter" / "lab"
 
@@ -76,8 +77,11 @@ def cache_folder() -> Path:
 def ensure_base() -> Base:
     """Get the image, building it first if this recipe has none yet (about a minute, once).
 
-    Returns: the finished image.
-    Errors: LabError if rights or programs are missing, or the bootstrap fails.
+    Returns:
+        The finished image.
+
+    Raises:
+        LabError: if rights or programs are missing, or the bootstrap fails.
     """
     source = find_source()
     base = Base(cache_folder() / f"{source.suite}-{_recipe_hash(source)}", source.suite)
@@ -108,7 +112,7 @@ def _build(base: Base, source: AptSource) -> None:
         scratch.chmod(0o755)
         root = scratch / "root"
         _bootstrap(root, source, scratch.parent / "downloads")
-        for version in (debs.BASELINE, UPDATED):
+        for version in (debs.BASELINE, debs.UPDATED):
             debs.build_all(version, scratch / "debs")
         _install_own_files(root, scratch / "debs")
         _isolated(["chroot", root, "/bin/sh", "/customise.sh", source.suite, OPSPW_PASSWORD])

@@ -25,11 +25,17 @@ _SECONDS = 10.0
 
 
 def take_down(entry: Entry) -> None:
-    """Remove one estate or fleet. Params: entry. Errors: LabError if something cannot be removed."""
+    """Remove one estate or fleet.
+
+    Raises:
+        LabError: if something cannot be removed.
+    """
     supervisor = entry.supervisor
     if supervisor is not None and supervisor.alive:
-        with contextlib.suppress(LabError):
+        try:
             ask(entry.socket, "quit", timeout=2)
+        except LabError:
+            supervisor.kill()
         if not _wait(supervisor):
             supervisor.kill()
     _kill_marked(entry.name)
@@ -45,14 +51,15 @@ def take_down(entry: Entry) -> None:
 def sweep() -> list[str]:
     """Remove every estate and fleet nobody wants any more, and stray interfaces and processes.
 
-    Returns: the names of what was removed.
+    Returns:
+        The names of what was removed.
     """
     removed = []
-    for entry in registry.entries():
-        if not entry.wanted:
-            take_down(entry)
-            removed.append(entry.name)
     with registry.locked():
+        for entry in registry.entries():
+            if not entry.wanted:
+                take_down(entry)
+                removed.append(entry.name)
         wanted = registry.entries()
         for process, name in marked_processes(MARK):
             if name not in {entry.name for entry in wanted}:
@@ -64,11 +71,22 @@ def sweep() -> list[str]:
     return removed
 
 
+def clear_dead(name: str) -> None:
+    """Remove an estate or fleet of this name if its owner is dead."""
+    with registry.locked():
+        entry = registry.load(name)
+        if entry is not None and not entry.wanted:
+            take_down(entry)
+
+
 def leftovers(name: str | None = None) -> list[str]:
     """List processes, mounts, namespaces, interfaces and files no living estate accounts for.
 
-    Params: name, to list those of one estate, living or not, and of no other.
-    Returns: one line for each; empty if all is clean.
+    Args:
+        name: an estate or fleet, to list what is there of it, living or not, and of no other.
+
+    Returns:
+        One line for each; empty if all is clean.
     """
     live = registry.entries() if name is None else []
     names = {entry.name for entry in live if entry.wanted}
@@ -78,7 +96,9 @@ def leftovers(name: str | None = None) -> list[str]:
         if (mark not in names if name is None else mark == name)
     ]
     if name is None:
-        found += [f"interface {registry.bridge(slot)}" for slot in _stray_slots([e for e in live if e.wanted])]
+        found += [
+            f"interface {registry.bridge(slot)}" for slot in _stray_slots([e for e in live if e.wanted])
+        ]
     found += [
         f"file {path}"
         for path in (sorted(RUN.iterdir()) if RUN.is_dir() else ())

@@ -8,10 +8,19 @@ from typing import Any
 from tests.lab.errors import LabError
 
 
-def ask(path: Path, verb: str, *, timeout: float = 15, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Make one request. Params: path, the socket; verb; timeout in seconds; fields, by verb.
+def ask(path: Path, verb: str, *, timeout: float = 15, **fields: Any) -> dict[str, Any]:
+    """Make one request.
 
-    Returns: the answer's fields. Errors: LabError if nobody listens or the answer is an error.
+    Args:
+        path: the socket.
+        timeout: in seconds.
+        fields: by verb.
+
+    Returns:
+        The answer's fields.
+
+    Raises:
+        LabError: if nobody listens or the answer is an error.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

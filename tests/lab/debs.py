@@ -3,7 +3,6 @@
 A package is a folder: DEBIAN/control, maintainer scripts, files. Add a folder and it exists.
 """
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,20 +18,33 @@ OPTIONAL = frozenset({"lab-broken", "lab-slow"})
 BASELINE = "1.0"
 """The version every host starts with."""
 
+UPDATED = "1.1"
+"""The version that waits for the hosts unless somebody says otherwise."""
+
 _EXECUTABLE = ("DEBIAN/p", "etc/init.d/", "usr/sbin/")
 _EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 
 
 def names() -> tuple[str, ...]:
-    """List the lab's packages. Returns: their names, sorted."""
+    """List the lab's packages.
+
+    Returns:
+        Their names, sorted.
+    """
     return tuple(sorted(folder.name for folder in PACKAGES.iterdir() if (folder / "DEBIAN").is_dir()))
 
 
 def build(name: str, version: str, into: Path) -> Path:
     """Build one package; the same bytes each time.
 
-    Params: name; version; into, the folder for the .deb. Returns: the .deb.
-    Errors: LabError if there is no such package or dpkg-deb refuses it.
+    Args:
+        into: the folder for the .deb.
+
+    Returns:
+        The .deb.
+
+    Raises:
+        LabError: if there is no such package or dpkg-deb refuses it.
     """
     target = into / f"{name}_{version}_all.deb"
     with tempfile.TemporaryDirectory(prefix="lab-deb-", dir=into) as scratch:
@@ -46,7 +58,14 @@ def build(name: str, version: str, into: Path) -> Path:
 
 
 def build_all(version: str, into: Path) -> list[Path]:
-    """Build every package at one version. Params: version; into, the folder. Returns: the .debs."""
+    """Build every package at one version.
+
+    Args:
+        into: the folder.
+
+    Returns:
+        The .debs.
+    """
     into.mkdir(parents=True, exist_ok=True)
     return [build(name, version, into) for name in names()]
 
@@ -65,10 +84,3 @@ def _fill(source: Path, tree: Path, version: str) -> None:
 
 def _is_script(path: Path) -> bool:
     return path.read_bytes()[:2] == b"#!"
-
-
-def copy_all(source: Path, into: Path) -> None:
-    """Copy built packages. Params: source, a folder of .debs; into, the folder to copy them to."""
-    into.mkdir(parents=True, exist_ok=True)
-    for deb in source.glob("*.deb"):
-        shutil.copyfile(deb, into / deb.name)

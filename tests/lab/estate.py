@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from tests.lab import cleanup, debs, keys, registry
 from tests.lab.base import Base, ensure_base
@@ -20,7 +20,7 @@ from tests.lab.errors import LabError
 from tests.lab.host import Host
 from tests.lab.registry import MARK, Entry
 from tests.lab.repo import Repo, SigningKey
-from tests.lab.spec import SSH_PORT, HostSpec, check_name
+from tests.lab.spec import HostSpec, check_name
 from tests.lab.system import Process, environment, require, wait_until
 
 _HERE = Path(__file__).parent
@@ -31,10 +31,14 @@ _BUILTIN_REPO = "default"
 class Estate:
     """Hosts, the network they share, the keys that open them and the packages they update from.
 
-    Params: name, unique on this machine; specs, its hosts; state_dir, a folder it makes and in
-    the end removes; detached, whether it outlives this process; updates, whether version 1.1
-    of the lab packages waits for the hosts from the start.
     Use it as a context manager, or call up() and down().
+
+    Args:
+        name: unique on this machine.
+        specs: its hosts.
+        state_dir: a folder it makes and in the end removes.
+        detached: whether it outlives this process.
+        updates: whether version 1.1 of the lab packages waits for the hosts from the start.
     """
 
     def __init__(
@@ -62,9 +66,15 @@ class Estate:
     # Its parts
 
     def __getitem__(self, name: str) -> Host:
-        """Look a host up. Params: name. Errors: LabError if there is none."""
+        """Look a host up.
+
+        Raises:
+            LabError: if there is none.
+        """
         if name not in self.hosts:
-            raise LabError(f"estate {self.name} has no host {name!r}: it has {', '.join(self.hosts) or 'none'}")
+            raise LabError(
+                f"estate {self.name} has no host {name!r}: it has {', '.join(self.hosts) or 'none'}"
+            )
         return self.hosts[name]
 
     def __iter__(self) -> Iterator[Host]:
@@ -98,8 +108,14 @@ class Estate:
     def new_repo(self, name: str) -> Repo:
         """Make another repository, empty but for the versions hosts start with.
 
-        Params: name, for HostSpec.repo or Host.use_repo. Returns: the repository.
-        Errors: LabError if the estate is not up, or was brought up by another process.
+        Args:
+            name: for HostSpec.repo or Host.use_repo.
+
+        Returns:
+            The repository.
+
+        Raises:
+            LabError: if the estate is not up, or was brought up by another process.
         """
         if self._key is None or self._base is None:
             raise LabError("only the process that brought an estate up can make repositories for it")
@@ -110,7 +126,7 @@ class Estate:
 
     # Its life
 
-    def __enter__(self) -> "Estate":
+    def __enter__(self) -> Self:
         """Bring it up."""
         self.up()
         return self
@@ -124,13 +140,14 @@ class Estate:
     def up(self) -> None:
         """Bring every host up, ready to be logged in to.
 
-        Errors: LabError if it is up already, rights or programs are missing, the state folder
-        has something in it, or a host does not come up; then nothing of it is left.
+        Raises:
+            LabError: if it is up already, rights or programs are missing, the state folder has something in
+                it, or a host does not come up; then nothing of it is left.
         """
         require(_PROGRAMS)
         self._base = ensure_base()
-        if self.state_dir.exists() and any(self.state_dir.iterdir()):
-            raise LabError(f"{self.state_dir} is not empty: give the estate a folder of its own")
+        keys.require_empty(self.state_dir)
+        cleanup.clear_dead(self.name)
         self._entry = registry.claim(self.name, self.state_dir, detached=self._detached, wants_slot=True)
         try:
             self._raise(self._entry, self._base)
@@ -148,7 +165,11 @@ class Estate:
     def attach(cls, name: str) -> "Estate":
         """Get hold of an estate another process brought up, to use its hosts or take it down.
 
-        Params: name. Returns: the estate. Errors: LabError if there is none.
+        Returns:
+            The estate.
+
+        Raises:
+            LabError: if there is none.
         """
         entry = registry.load(name)
         if entry is None or entry.slot is None:
@@ -164,7 +185,11 @@ class Estate:
 
     @staticmethod
     def sweep() -> list[str]:
-        """Remove what dead owners left behind. Returns: the names of what was removed."""
+        """Remove what dead owners left behind.
+
+        Returns:
+            The names of what was removed.
+        """
         return cleanup.sweep()
 
     # How it is done
@@ -205,12 +230,14 @@ class Estate:
                 (folder / part).mkdir(parents=True)
             identity = folder / "identity"
             (identity / "etc/hostname").write_text(f"{host.name}\n", encoding="ascii")
-            (identity / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n", encoding="ascii")
+            (identity / "etc/hosts").write_text(
+                f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n", encoding="ascii"
+            )
             (identity / "etc/ssh/lab_authorized_keys").write_text(authorized, encoding="ascii")
             (identity / "srv/lab-repo").symlink_to(f"lab-repos/{check_name(host.spec.repo)}")
-            for part in identity.rglob("*"):
-                if not part.is_symlink():
-                    part.chmod(0o755 if part.is_dir() else 0o644)
+            for path in identity.rglob("*"):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.is_dir() else 0o644)
             wanted.append((identity / "etc/ssh/ssh_host_ed25519_key", host.name))
         keys.make_keys(wanted)
         for private, name in wanted:
@@ -223,7 +250,7 @@ class Estate:
         config.write_text(json.dumps(self._configuration(entry, base)), encoding="utf-8")
         program = ["unshare", "--mount", "--propagation", "slave", sys.executable, "-I", "-S"]
         with (self.state_dir / "supervisor.log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 [*program, str(_HERE / "supervisor.py"), str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -281,6 +308,3 @@ class Estate:
             repo = self.new_repo(name)
             if self._updates:
                 repo.publish()
-
-
-__all__ = ["SSH_PORT", "Estate"]

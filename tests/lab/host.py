@@ -14,7 +14,7 @@ from tests.lab.control import ask
 from tests.lab.debs import BASELINE
 from tests.lab.errors import LabError
 from tests.lab.spec import SSH_PORT, HostSpec, check_name
-from tests.lab.system import environment, wait_until
+from tests.lab.system import environment, last_words, wait_until
 
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--time", "--root", "--wd")
 _INSIDE = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
@@ -27,7 +27,6 @@ class Host:
     """A running Debian host.
 
     Made by an Estate, not by hand. Everything that needs the host up raises LabError if it is not.
-    Attributes: spec, name, address, port.
     """
 
     def __init__(self, spec: HostSpec, address: str, folder: Path, socket: Path) -> None:
@@ -60,11 +59,15 @@ class Host:
         return str(ask(self._socket, "status", host=self.name)["state"])
 
     def boot_id(self) -> str:
-        """Read the id of its last boot, also while it is off. Returns: a UUID."""
+        """Read the id of its last boot, also while it is off.
+
+        Returns:
+            A UUID.
+        """
         return (self._folder / "boot_id").read_text(encoding="ascii").strip()
 
     def is_listening(self) -> bool:
-        """Say, without connecting, whether its sshd listens. Returns: so."""
+        """Say whether its sshd listens, without connecting to it."""
         pid = ask(self._socket, "status", host=self.name)["pid"]
         with contextlib.suppress(OSError):
             lines = Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]
@@ -84,34 +87,49 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, past sshd: for arranging and checking, not for what is tested.
 
-        Params: command, for the shell if it is a string; stdin, text to feed it; timeout in
-        seconds, after which it is killed inside as well; check, whether failing is an error; user.
-        Returns: the completed process.
-        Errors: LabError if the host is not up, or check and the command failed.
+        Args:
+            command: for the shell if it is a string.
+            stdin: text to feed it.
+            timeout: seconds after which it is killed, inside as well.
+            user: who runs it.
+            check: whether failing is an error.
+
+        Raises:
+            LabError: if the host is not up, or check and the command failed.
         """
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         become = [] if user == "root" else ["runuser", "-u", user, "--"]
         limit = ["timeout", "--signal=KILL", str(timeout)]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [*self._enter(), *_INSIDE, *limit, *become, *argv],
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
+            input=stdin or "",
             capture_output=True,
             text=True,
             check=False,
             env=environment(),
         )
         if check and done.returncode != 0:
-            said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-            raise LabError(f"{self.name}: {shlex.join(argv)[:120]} ended with {done.returncode}: {said}")
+            command = shlex.join(argv)[:120]
+            raise LabError(f"{self.name}: {command} ended with {done.returncode}: {last_words(done)}")
         return done
 
     def read(self, path: str) -> str:
-        """Read a file inside. Params: path. Returns: its text. Errors: LabError if it cannot be read."""
+        """Read a file inside.
+
+        Returns:
+            Its text.
+
+        Raises:
+            LabError: if it cannot be read.
+        """
         return self.exec(["cat", path]).stdout
 
     def write(self, path: str, text: str, mode: str = "644") -> None:
-        """Write a file inside, folders and all. Params: path; text; mode, in octal."""
+        """Write a file inside, folders and all.
+
+        Args:
+            mode: in octal.
+        """
         quoted = shlex.quote(path)
         self.exec(f"mkdir -p $(dirname {quoted}) && cat >{quoted} && chmod {mode} {quoted}", stdin=text)
 
@@ -122,7 +140,11 @@ class Host:
         ask(self._socket, "off", host=self.name)
 
     def power_on(self, *, wait: bool = True) -> None:
-        """Start it again, disk as it was. Params: wait, until it can be logged in to."""
+        """Start it again, disk as it was.
+
+        Args:
+            wait: whether to wait until it can be logged in to.
+        """
         ask(self._socket, "on", host=self.name)
         if wait:
             self.wait_up()
@@ -135,16 +157,24 @@ class Host:
         self.install_extras()
 
     def wait_up(self, seconds: float = _BOOT_SECONDS) -> None:
-        """Wait until its sshd listens. Params: seconds. Errors: LabError if it does not in time."""
+        """Wait until its sshd listens.
+
+        Raises:
+            LabError: if it does not in time.
+        """
         wait_until(lambda: self.is_listening() or self.state == "off", seconds)
         if not self.is_listening():
             last = (self.console.strip() or "nothing on its console").splitlines()[-1]
             raise LabError(f"{self.name} did not come up in {seconds:g} s: {last}")
 
     def wait_reboot(self, before: str, seconds: float = _BOOT_SECONDS) -> None:
-        """Wait until it has rebooted and is up. Params: before, the boot id it had; seconds.
+        """Wait until it has rebooted and is up.
 
-        Errors: LabError if it does not in time.
+        Args:
+            before: the boot id it had.
+
+        Raises:
+            LabError: if it does not in time.
         """
         if not wait_until(lambda: self.boot_id() != before, seconds):
             raise LabError(f"{self.name} did not reboot in {seconds:g} s")
@@ -190,7 +220,11 @@ class Host:
                 _signal(pid, signal.SIGKILL)
 
     def fill_disk(self, leave_kb: int = 0) -> None:
-        """Fill its root file system, so that apt and dpkg meet ENOSPC. Params: leave_kb, what to leave."""
+        """Fill its root file system, so that apt and dpkg meet ENOSPC.
+
+        Args:
+            leave_kb: how much to leave, in KiB.
+        """
         self.exec(f"cat /dev/zero >{_FILLER} 2>/dev/null; truncate -c -s -{leave_kb}K {_FILLER}")
 
     def free_disk(self) -> None:
@@ -198,9 +232,13 @@ class Host:
         self.exec(["rm", "-f", _FILLER])
 
     def hold_dpkg_lock(self, seconds: float) -> None:
-        """Take dpkg's locks the way apt does, and return at once. Params: seconds, how long to hold them.
+        """Take dpkg's locks the way apt does, and return at once.
 
-        Errors: LabError if somebody else has them.
+        Args:
+            seconds: how long to hold them.
+
+        Raises:
+            LabError: if somebody else has them.
         """
         self.exec(["python3", "-", str(seconds)], stdin=_LOCK_HOLDER.read_text(encoding="utf-8"))
 
@@ -209,18 +247,26 @@ class Host:
         self.exec('kill -9 "$(cat /run/lab-lock.pid)"', check=False)
 
     def use_repo(self, name: str) -> None:
-        """Show it another of the estate's repositories from now on. Params: name, of the repository."""
+        """Show it another of the estate's repositories from now on.
+
+        Args:
+            name: of the repository.
+        """
         self.exec(["ln", "-sfn", f"lab-repos/{check_name(name)}", "/srv/lab-repo"])
 
     # For the estate
 
     def pids(self) -> list[int]:
-        """List its processes by this machine's numbers, its init among them. Errors: LabError if off."""
-        space = os.readlink(f"/proc/{self._init()}/ns/pid")
+        """List its processes by this machine's numbers, its init among them.
+
+        Raises:
+            LabError: if it is off.
+        """
+        space = Path(f"/proc/{self._init()}/ns/pid").readlink()
         found = []
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if folder.name.isdigit() and os.readlink(folder / "ns" / "pid") == space:
+                if folder.name.isdigit() and (folder / "ns" / "pid").readlink() == space:
                     found.append(int(folder.name))
         return found
 
@@ -253,7 +299,11 @@ class Host:
         return min(found, key=lambda pid: int(_stat(pid)[19]))
 
     def _stop_all(self) -> bool:
-        """Stop every process. Returns: whether all of them are known to stand still."""
+        """Stop every process.
+
+        Returns:
+            Whether all of them are known to stand still.
+        """
         pids = self.pids()
         for pid in pids:
             _signal(pid, signal.SIGSTOP)

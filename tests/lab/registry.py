@@ -40,9 +40,8 @@ class Entry:
     @property
     def wanted(self) -> bool:
         """Whether somebody still has a use for it."""
-        if self.detached:
-            return self.supervisor is not None and self.supervisor.alive
-        return self.owner.alive
+        keeper = self.supervisor if self.detached and self.supervisor is not None else self.owner
+        return keeper.alive
 
     @property
     def socket(self) -> Path:
@@ -56,17 +55,29 @@ class Entry:
 
 
 def network(slot: int) -> IPv4Network:
-    """Say which addresses a slot has. Params: slot. Returns: its /27; the first is the bridge's."""
+    """Say which addresses a slot has.
+
+    Returns:
+        Its /27; the first is the bridge's.
+    """
     return SLOTS[slot]
 
 
 def bridge(slot: int) -> str:
-    """Name a slot's bridge. Params: slot. Returns: the interface's name."""
+    """Name a slot's bridge.
+
+    Returns:
+        The interface's name.
+    """
     return f"{PREFIX}{slot}"
 
 
 def group(slot: int) -> int:
-    """Number a slot's interfaces, so that they are removed in one go. Params: slot. Returns: the group."""
+    """Number a slot's interfaces, so that they are removed in one go.
+
+    Returns:
+        The group.
+    """
     return _GROUP + slot
 
 
@@ -80,23 +91,33 @@ def locked() -> Iterator[None]:
 
 
 def entries() -> list[Entry]:
-    """List what is registered. Returns: every entry, by name."""
+    """List what is registered.
+
+    Returns:
+        Every entry, by name.
+    """
     found = (load(path.stem) for path in sorted(RUN.glob("*.json")))
     return [entry for entry in found if entry is not None]
 
 
 def load(name: str) -> Entry | None:
-    """Look an entry up. Params: name. Returns: it, or None if there is none (or it is just going)."""
+    """Look an entry up.
+
+    Returns:
+        It, or None if there is none (or it is just going).
+    """
     try:
         raw = json.loads((RUN / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     supervisor = Process(**raw["supervisor"]) if raw["supervisor"] else None
-    return Entry(raw["name"], raw["slot"], raw["folder"], raw["detached"], Process(**raw["owner"]), supervisor)
+    return Entry(
+        raw["name"], raw["slot"], raw["folder"], raw["detached"], Process(**raw["owner"]), supervisor
+    )
 
 
 def save(entry: Entry) -> None:
-    """Write an entry, whole or not at all. Params: entry."""
+    """Write an entry, whole or not at all."""
     path = RUN / f"{entry.name}.json"
     fresh = path.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(asdict(entry)), encoding="utf-8")
@@ -104,16 +125,23 @@ def save(entry: Entry) -> None:
 
 
 def remove(name: str) -> None:
-    """Forget an entry. Params: name."""
+    """Forget an entry."""
     (RUN / f"{name}.json").unlink(missing_ok=True)
 
 
 def claim(name: str, folder: Path, *, detached: bool, wants_slot: bool) -> Entry:
     """Register a new estate or fleet for this process.
 
-    Params: name; folder, its state; detached, whether it outlives this process; wants_slot,
-    whether it needs a network. Returns: the entry, saved.
-    Errors: LabError if the name is taken or every slot is.
+    Args:
+        folder: its state.
+        detached: whether it outlives this process.
+        wants_slot: whether it needs a network.
+
+    Returns:
+        The entry, saved.
+
+    Raises:
+        LabError: if the name is taken or every slot is.
     """
     with locked():
         taken = load(name)
@@ -132,10 +160,12 @@ def _free_slot() -> int:
     held = {entry.slot for entry in entries()}
     used = _networks_in_use()
     for slot, net in enumerate(SLOTS):
-        if slot not in held and not Path(f"/sys/class/net/{bridge(slot)}").exists():
-            if not any(net.overlaps(other) for other in used):
-                return slot
-    raise LabError(f"all {len(SLOTS)} lab networks are taken: see `python -m tests.lab status`, then sweep or down")
+        exists = Path(f"/sys/class/net/{bridge(slot)}").exists()
+        if slot not in held and not exists and not any(net.overlaps(other) for other in used):
+            return slot
+    raise LabError(
+        f"all {len(SLOTS)} lab networks are taken: see `python -m tests.lab status`, then sweep or down"
+    )
 
 
 def _networks_in_use() -> list[IPv4Network]:

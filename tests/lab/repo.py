@@ -15,8 +15,6 @@ from tests.lab import debs
 from tests.lab.errors import LabError
 from tests.lab.system import run
 
-UPDATED = "1.1"
-
 
 @dataclass(frozen=True)
 class _Archive:
@@ -36,7 +34,11 @@ class _Archive:
             "Architectures": architecture,
             "Components": "main",
         }
-        return [part for key, value in fields.items() for part in ("-o", f"APT::FTPArchive::Release::{key}={value}")]
+        return [
+            part
+            for key, value in fields.items()
+            for part in ("-o", f"APT::FTPArchive::Release::{key}={value}")
+        ]
 
 
 _ARCHIVES = (_Archive("main", "Debian", ""), _Archive("security", "Debian-Security", "-security"))
@@ -45,9 +47,12 @@ _ARCHIVES = (_Archive("main", "Debian", ""), _Archive("security", "Debian-Securi
 class SigningKey:
     """The key repositories are signed with: made where it is used, gone with its folder.
 
-    Params: home, a folder for gpg of its own, with a short path (gpg's agent listens in it);
-    env, what to add to the environment of gpg and its agent.
-    Errors: LabError if gpg cannot make a key.
+    Args:
+        home: a folder for gpg of its own, with a short path (gpg's agent listens in it).
+        env: what to add to the environment of gpg and its agent.
+
+    Raises:
+        LabError: if gpg cannot make a key.
     """
 
     def __init__(self, home: Path, env: Mapping[str, str] | None = None) -> None:
@@ -58,11 +63,16 @@ class SigningKey:
         self.rest()
 
     def export(self, target: Path) -> None:
-        """Write the public half, for apt's Signed-By. Params: target."""
+        """Write the public half, for apt's Signed-By."""
         self._gpg("--yes", "--output", str(target), "--export")
 
     def clearsign(self, source: Path, target: Path) -> None:
-        """Sign a Release file. Params: source, the file; target, the InRelease to write."""
+        """Sign a Release file.
+
+        Args:
+            source: the file.
+            target: the InRelease to write.
+        """
         self._gpg("--yes", "--output", str(target), "--clearsign", str(source))
 
     def rest(self) -> None:
@@ -76,14 +86,20 @@ class SigningKey:
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _gpg(self, *arguments: str) -> None:
-        run(["gpg", "--batch", "--quiet", "--homedir", self._home, "--passphrase", "", *arguments], env=self._env)
+        run(
+            ["gpg", "--batch", "--quiet", "--homedir", self._home, "--passphrase", "", *arguments],
+            env=self._env,
+        )
 
 
 class Repo:
     """What one or more hosts see as their package mirror.
 
-    Params: root, its folder (hosts see it read-only); key, what signs it; suite, the codename;
-    prebuilt, a folder with packages that need not be built again.
+    Args:
+        root: its folder (hosts see it read-only).
+        key: what signs it.
+        suite: the codename.
+        prebuilt: a folder with packages that need not be built again.
     """
 
     def __init__(self, root: Path, key: SigningKey, suite: str, prebuilt: Path | None = None) -> None:
@@ -96,11 +112,14 @@ class Repo:
         for archive in _ARCHIVES:
             (root / archive.name / "pool").mkdir(parents=True, exist_ok=True)
 
-    def publish(self, version: str = UPDATED, packages: Iterable[str] | None = None) -> None:
+    def publish(self, version: str = debs.UPDATED, packages: Iterable[str] | None = None) -> None:
         """Offer packages at a version, next to what is already there, and sign the index anew.
 
-        Params: version; packages, their names (all of the lab's if None; none just re-signs).
-        Errors: LabError if there is no such package.
+        Args:
+            packages: their names; None is all of the lab's, an empty list only signs anew.
+
+        Raises:
+            LabError: if there is no such package.
         """
         for name in debs.names() if packages is None else packages:
             if name not in debs.names():
@@ -111,16 +130,23 @@ class Repo:
     def withdraw(self, package: str, version: str) -> None:
         """Take a version away, file and index entry, as mirrors do without asking.
 
-        Params: package; version. Errors: LabError if it was not published.
+        Raises:
+            LabError: if it was not published.
         """
         deb = self._pool(package) / f"{package}_{version}_all.deb"
         if not deb.exists():
-            raise LabError(f"{package} {version} is not published: there is {', '.join(self.versions(package))}")
+            raise LabError(
+                f"{package} {version} is not published: there is {', '.join(self.versions(package))}"
+            )
         deb.unlink()
         self._index()
 
     def versions(self, package: str) -> tuple[str, ...]:
-        """List what is offered. Params: package. Returns: its versions, sorted as text."""
+        """List what is offered.
+
+        Returns:
+            Its versions, sorted as text.
+        """
         return tuple(sorted(deb.name.split("_")[1] for deb in self._pool(package).glob(f"{package}_*.deb")))
 
     def _pool(self, package: str) -> Path:
@@ -143,7 +169,9 @@ class Repo:
             suite = dists / f"{self._suite}{archive.suffix}"
             binary = suite / "main" / f"binary-{self._architecture}"
             binary.mkdir(parents=True)
-            (binary / "Packages").write_text(run(["apt-ftparchive", "packages", "pool"], cwd=top), encoding="utf-8")
+            (binary / "Packages").write_text(
+                run(["apt-ftparchive", "packages", "pool"], cwd=top), encoding="utf-8"
+            )
             options = archive.release_options(self._suite, self._architecture)
             release = suite / "Release"
             release.write_text(run(["apt-ftparchive", *options, "release", suite]), encoding="utf-8")

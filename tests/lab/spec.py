@@ -8,7 +8,7 @@ from tests.lab.errors import LabError
 PASSPHRASE = "lab-passphrase"
 """Opens `Estate.client_key_encrypted`. Made up, like the key, which exists only while the estate does."""
 
-OPSPW_PASSWORD = "lab-password"  # noqa: S105
+OPSPW_PASSWORD = "lab-password"
 """What sudo asks user `opspw` for, on hosts no other machine can reach."""
 
 SSH_PORT = 22
@@ -21,10 +21,15 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 class HostSpec:
     """One host of an estate.
 
-    Params: name, its host name; packages, lab packages it has beyond the usual ones
-    (`lab-broken`, `lab-slow`); repo, the estate's repository it updates from; boot_seconds,
-    how long it stays away when it reboots; disk_mb, the size of its root file system.
-    Errors: LabError if the name could not be a host name.
+    Args:
+        name: its host name.
+        packages: lab packages it has beyond the usual ones (`lab-broken`, `lab-slow`).
+        repo: the estate's repository it updates from.
+        boot_seconds: how long it stays away when it reboots.
+        disk_mb: the size of its root file system.
+
+    Raises:
+        LabError: if the name could not be a host name.
     """
 
     name: str
@@ -41,8 +46,11 @@ class HostSpec:
 def check_name(name: str) -> str:
     """Check the name of a host, a repository or an estate.
 
-    Params: name. Returns: the same name.
-    Errors: LabError unless it is lower-case letters, digits and hyphens, at most 31 of them.
+    Returns:
+        The same name.
+
+    Raises:
+        LabError: unless it is lower-case letters, digits and hyphens, at most 31 of them.
     """
     if not _NAME.fullmatch(name):
         raise LabError(f"{name!r} is no name for a lab host or estate: use a-z, 0-9 and '-', at most 31")

@@ -31,8 +31,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(*argv: object, stdin: str | None = None) -> None:
-    """Run a program. Params: argv; stdin. Errors: RuntimeError with what it said."""
-    done = subprocess.run(  # noqa: S603
+    """Run a program.
+
+    Raises:
+        RuntimeError: with what it said.
+    """
+    done = subprocess.run(
         [str(part) for part in argv], input=stdin, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
@@ -40,7 +44,14 @@ def call(*argv: object, stdin: str | None = None) -> None:
 
 
 def new_network() -> int:
-    """Make a network namespace. Returns: a file descriptor that keeps it. Errors: OSError."""
+    """Make a network namespace.
+
+    Returns:
+        A file descriptor that keeps it.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _libc.unshare(CLONE_NEWNET) != 0:
@@ -81,7 +92,9 @@ class Machine:
 
     def configure_network(self) -> None:
         """Set the inside of its network up: address, no route to anywhere else."""
-        batch = f"link set lo up\nlink set eth0 addrgenmode none up\naddr add {self.spec['address']} dev eth0\n"
+        batch = (
+            f"link set lo up\nlink set eth0 addrgenmode none up\naddr add {self.spec['address']} dev eth0\n"
+        )
         call("nsenter", f"--net={self.net_path}", "ip", "-batch", "-", stdin=batch)
 
     def fresh_disk(self) -> None:
@@ -109,7 +122,7 @@ class Machine:
         with (self.folder / "console.log").open("ab") as console:
             console.write(f"-- boot {self.boots} {boot_id}\n".encode())
             console.flush()
-            self.process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(
                 self._command(uptime), stdin=subprocess.DEVNULL, stdout=console, stderr=console
             )
         self.pidfd = os.pidfd_open(self.process.pid)
@@ -125,7 +138,11 @@ class Machine:
         ]
 
     def init_pid(self) -> int | None:
-        """Find the host's first process, in this machine's numbers. Returns: its pid, or None."""
+        """Find the host's first process, in this machine's numbers.
+
+        Returns:
+            Its pid, or None.
+        """
         if self.process is None:
             return None
         pid = self.process.pid
@@ -146,7 +163,11 @@ class Machine:
             self.process.kill()
 
     def ended(self) -> int:
-        """Take note that it went down. Returns: how."""
+        """Take note that it went down.
+
+        Returns:
+            Its exit status, negative for a signal.
+        """
         if self.process is None:
             return 0
         code = self.process.wait()
@@ -217,30 +238,31 @@ class Supervisor:
             machine.configure_network()
 
     def loop(self) -> None:
-        """Look after the hosts until told to quit or the owner is gone; then take all down."""
-        try:
-            while not self.quitting:
-                for key, _ in self.selector.select(self.next_wake()):
-                    key.data(key.fileobj)
-                now = time.monotonic()
-                for machine in self.machines.values():
-                    if machine.wake_at is not None and machine.wake_at <= now:
-                        self.boot(machine)
-        finally:
-            self.stop()
+        """Look after the hosts until told to quit or the owner is gone."""
+        while not self.quitting:
+            for key, _ in self.selector.select(self.next_wake()):
+                key.data(key.fileobj)
+            now = time.monotonic()
+            for machine in self.machines.values():
+                if machine.wake_at is not None and machine.wake_at <= now:
+                    self.boot(machine)
 
     def next_wake(self) -> float | None:
-        """Say how long until the next rebooting host comes back. Returns: seconds, or None."""
+        """Say how long until the next rebooting host comes back.
+
+        Returns:
+            Seconds, or None.
+        """
         times = [m.wake_at for m in self.machines.values() if m.wake_at is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def boot(self, machine: Machine) -> None:
-        """Start a host and watch for its end. Params: machine."""
+        """Start a host and watch for its end."""
         machine.boot()
         self.selector.register(machine.pidfd, selectors.EVENT_READ, lambda _: self.reap(machine))
 
     def reap(self, machine: Machine) -> None:
-        """Deal with a host that went down. Params: machine."""
+        """Deal with a host that went down."""
         self.selector.unregister(machine.pidfd)
         code = machine.ended()
         with (machine.folder / "console.log").open("a", encoding="utf-8") as console:
@@ -249,7 +271,7 @@ class Supervisor:
             machine.set_link()
 
     def answer(self, listener: socket.socket) -> None:
-        """Take one request and answer it. Params: listener."""
+        """Take one request and answer it."""
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
             connection.settimeout(2)
@@ -261,7 +283,11 @@ class Supervisor:
             connection.sendall(json.dumps(reply).encode())
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        """Carry a request out. Params: request. Returns: the answer's fields, if any."""
+        """Carry a request out.
+
+        Returns:
+            The answer's fields, if any.
+        """
         verb = request["do"]
         if verb == "quit":
             self.quitting = True
@@ -283,7 +309,7 @@ class Supervisor:
         return None
 
     def cut_power(self, machine: Machine) -> None:
-        """Take one host down and wait until it is. Params: machine."""
+        """Take one host down and wait until it is."""
         machine.kill()
         if machine.process is not None:
             self.selector.unregister(machine.pidfd)
@@ -293,6 +319,8 @@ class Supervisor:
     def stop(self) -> None:
         """Take everything down: all hosts at once, then their network."""
         self.quitting = True
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         for machine in self.machines.values():
             machine.kill()
         for machine in self.machines.values():
@@ -309,18 +337,23 @@ class Supervisor:
 
 
 def main() -> int:
-    """Run the supervisor. Returns: the exit status."""
+    """Run the supervisor.
+
+    Returns:
+        The exit status.
+    """
     config = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     supervisor = Supervisor(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         supervisor.start()
-    except BaseException as error:
-        print(f"supervisor: {error}", file=sys.stderr)  # noqa: T201
-        supervisor.stop()
+        supervisor.loop()
+    except (OSError, RuntimeError, KeyError) as error:
+        print(f"supervisor: {error}", file=sys.stderr)
         return 1
-    supervisor.loop()
+    finally:
+        supervisor.stop()
     return 0
 
 

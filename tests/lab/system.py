@@ -39,7 +39,11 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> "Process | None":
-        """Look a process up. Params: pid. Returns: it, or None if there is none (or only a zombie)."""
+        """Look a process up.
+
+        Returns:
+            It, or None if there is none (or only a zombie).
+        """
         try:
             state, *rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
@@ -52,21 +56,33 @@ class Process:
         return Process.of(self.pid) == self
 
     def kill(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        """Send it a signal, if it is still itself. Params: sig."""
+        """Send it a signal, if it is still itself."""
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, sig)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for it to end. Params: seconds, how long at most. Returns: whether it ended."""
+        """Wait for it to end.
+
+        Args:
+            seconds: how long at most.
+
+        Returns:
+            Whether it ended.
+        """
         return wait_until(lambda: not self.alive, seconds)
 
 
 def wait_until(condition: Callable[[], object], seconds: float, pause: float = 0.01) -> bool:
     """Wait until condition() is true.
 
-    Params: condition, a callable; seconds, how long at most; pause, between two looks.
-    Returns: whether it became true in time.
+    Args:
+        condition: a callable.
+        seconds: how long at most.
+        pause: between two looks.
+
+    Returns:
+        Whether it became true in time.
     """
     end = time.monotonic() + seconds
     while not condition():
@@ -86,16 +102,22 @@ def run(
 ) -> str:
     """Run a program of this machine to its end.
 
-    Params: argv; stdin, text to feed it; timeout in seconds; env, added to the environment; cwd.
-    Returns: what it wrote to its standard output.
-    Errors: LabError with the last line it said, if it failed, is missing, or took too long.
+    Args:
+        stdin: text to feed it.
+        timeout: in seconds.
+        env: added to the environment.
+
+    Returns:
+        What it wrote to its standard output.
+
+    Raises:
+        LabError: with the last line it said, if it failed, is missing, or took too long.
     """
     command = [str(part) for part in argv]
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
+            input=stdin or "",
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -106,13 +128,21 @@ def run(
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LabError(f"{command[0]}: {error}") from error
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        raise LabError(f"{' '.join(command[:4])} ended with {done.returncode}: {said}")
+        raise LabError(f"{' '.join(command[:4])} ended with {done.returncode}: {last_words(done)}")
     return done.stdout
 
 
+def last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """Find the line that says why a program failed: the last one."""
+    return (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Build a child's environment. Params: extra. Returns: ours, with sbin on the path and messages in English."""
+    """Build a child's environment.
+
+    Returns:
+        Ours, with sbin on the path and messages in English.
+    """
     path = f"{os.environ.get('PATH', '/usr/bin:/bin')}:{SBIN}"
     return {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **(extra or {})}
 
@@ -120,19 +150,41 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def require(programs: Sequence[str]) -> None:
     """Make sure the lab can work here before it starts.
 
-    Params: programs it is about to use. Errors: LabError saying what is missing and what to do.
+    Raises:
+        LabError: saying what is missing and what to do.
     """
-    missing = sorted({PACKAGE_OF.get(p, p) for p in programs if shutil.which(p, path=environment()["PATH"]) is None})
+    missing = sorted(
+        {PACKAGE_OF.get(p, p) for p in programs if shutil.which(p, path=environment()["PATH"]) is None}
+    )
     if missing:
         raise LabError(f"programs are missing: apt-get install --no-install-recommends {' '.join(missing)}")
     if os.geteuid() != 0 or not _capabilities() >> CAP_SYS_ADMIN & 1:
-        raise LabError("lab hosts need root with CAP_SYS_ADMIN: run as root, in a container with --privileged")
+        raise LabError(
+            "lab hosts need root with CAP_SYS_ADMIN: run as root, in a container with --privileged"
+        )
+
+
+def first_child(pid: int) -> int | None:
+    """Find a process's first child.
+
+    Returns:
+        The child's pid, or None.
+    """
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
 
 
 def marked_processes(variable: str) -> Iterator[tuple[Process, str]]:
     """Find processes that carry a mark in their environment.
 
-    Params: variable, its name. Returns: each such process but this one, and the variable's value.
+    Args:
+        variable: its name.
+
+    Returns:
+        Each such process but this one, and the variable's value.
     """
     start = f"{variable}=".encode()
     for folder in Path("/proc").iterdir():

@@ -7,6 +7,7 @@ import fcntl
 import os
 import sys
 import time
+from pathlib import Path
 
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 
@@ -21,7 +22,7 @@ def main() -> int:
     files = [os.open(path, os.O_RDWR | os.O_CREAT, 0o640) for path in LOCKS]
     for file in files:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with open("/run/lab-lock.pid", "w", encoding="ascii") as pidfile:
+    with Path("/run/lab-lock.pid").open("w", encoding="ascii") as pidfile:
         pidfile.write(str(os.getpid()))
     os.write(writer, b"1")
     for standard in (0, 1, 2, writer):
