@@ -1,0 +1,1 @@
+"""What runbooks do: the steps every flow is made of, and one module per system."""

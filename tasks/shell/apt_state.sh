@@ -1,0 +1,15 @@
+# Read how a host stands after a change. usage: MARK
+mark=$1
+
+last_history() { awk 'BEGIN { RS = "" } { last = $0 } END { print last }' /var/log/apt/history.log; }
+old_code() { command -v needrestart >/dev/null && NEEDRESTART_MODE=l timeout 60 needrestart -b -r l; }
+
+part boot_id boot_id
+part kernels kernels
+part lock lock_holders
+part packages packages
+part audit dpkg --audit
+part reboot reboot_required
+part services services
+part history last_history
+part old_code old_code
