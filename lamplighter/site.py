@@ -15,20 +15,17 @@ from zoneinfo import ZoneInfo
 
 from lamplighter.errors import Mistake, SelectionError, SiteError
 from lamplighter.model.canonical import Json
-from lamplighter.model.gate import Gate, GatePolicy, Requirement, stricter
+from lamplighter.model.gate import Gate, GatePolicy, stricter
 from lamplighter.model.inventory import Host, Inventory
 from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import Limits
 from lamplighter.model.runbook import Runbook, Waves
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Revoked, Signers
-from lamplighter.site_checks import check_files, store_url
+from lamplighter.site_checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
 from lamplighter.site_files import Files, read_files
 from lamplighter.site_schema import RolloutEntry, SiteEntry
 from lamplighter.store import Store
-
-DEFAULT = "default"
-"""The key in `rollout` and `gates` that holds for every runbook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +130,7 @@ class Site:
 
     def minimum(self, runbook: str) -> Gate | None:
         """The gate this site asks for, whatever the runbook of that id says; None when it asks for nothing."""
-        found = [self.gates[key] for key in (DEFAULT, runbook) if key in self.gates]
-        return stricter(*found) if len(found) > 1 else next(iter(found), None)
+        return minimum_gate(self.gates, runbook)
 
     def gate(self, runbook: Runbook) -> Gate:
         """The runbook's gate, tightened by the site's; never loosened."""
@@ -151,7 +147,8 @@ class Site:
         """
         return GatePolicy(
             {person.id: person for person in self.people}, self.signers, self.revoked,
-            minimum=self.minimum(runbook), used=_Used(store) if store else {}, selections=_Selections(self.inventory),
+            minimum=self.minimum(runbook), used=_Used(store) if store else {},
+            selections=_Selections(self.inventory),
         )
 
 
@@ -258,10 +255,7 @@ def _site(files: Files, entry: SiteEntry) -> Site:
         store=store_url(entry.store.url), store_options=entry.store.options, inventory=files.inventory,
         host_keys=files.host_keys, people=files.people, approvers=files.approvers, signers=files.signers,
         revoked=files.revoked, deployments=tuple(_deployments(entry)), rollouts=entry.rollout,
-        gates={
-            key: Gate(tuple(Requirement(one.party, tuple(one.roles), one.quorum) for one in wanted))
-            for key, wanted in entry.gates.items()
-        },
+        gates=site_gates(entry),
     )
 
 

@@ -9,18 +9,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lamplighter.errors import MalformedError, SelectionError, UnreachableError
+from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.canonical import canonical
 from lamplighter.model.gate import Gate, Requirement, satisfiable, stricter
+from lamplighter.model.inventory import SSH_PORT, Host
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Signer
 from lamplighter.site_files import APPROVERS, HOST_KEYS, HOSTS, SITE, Files
 from lamplighter.site_schedule import cron_problem, rrule_problem, zone_problem
-from lamplighter.site_schema import DeploymentEntry, RequirementEntry, ScheduleEntry, SiteEntry
+from lamplighter.site_schema import DeploymentEntry, ScheduleEntry, SiteEntry
 from lamplighter.site_vars import holds_secret
-from lamplighter.transports.ssh_settings import SshSettings
+from lamplighter.site_yaml import Source
+from lamplighter.transports.ssh_hostkeys import KnownHosts
+from lamplighter.transports.ssh_settings import Login, SshSettings
 
 DEFAULT = "default"
+"""The key in `rollout` and `gates` that holds for every runbook."""
+
+ALL_HOSTS = 100  # per cent
 FLOW_PARAMETERS = frozenset({"change_ref"})
 """Parameters that every flow has besides its operation's options, and a deployment may fill in."""
 
@@ -64,12 +71,13 @@ class _SiteChecks:
             path: Path_ = ("deployments", place)
             first = seen.setdefault((deployment.runbook, deployment.name), place)
             if first != place:
-                self.note(path, f"`{deployment.runbook}` is deployed twice under one name", "give each a `name`")
+                self.note(path, f"`{deployment.runbook}` is deployed twice under one name",
+                          "give each a `name`")
             self.deployment(path, deployment)
         for key, rollout in entry.rollout.items():
             self.known_runbook(("rollout", key), key)
             shares = rollout.waves.shares
-            if shares is not None and (shares != sorted(set(shares)) or shares[-1] != 100):  # noqa: PLR2004 - per cent
+            if shares is not None and (shares != sorted(set(shares)) or shares[-1] != ALL_HOSTS):
                 self.note(("rollout", key, "waves", "shares"), f"`shares` is {shares}",
                           "write growing per cents that end with 100, such as [10, 50, 100]")
         for key in entry.gates:
@@ -91,9 +99,12 @@ class _SiteChecks:
         if problem:
             self.note(("store", "url"), f"the store `{url}` {problem[0]}", problem[1])
         for key, value in self.entry.store.options.items():
-            if holds_secret(key.replace("-", "_"), value):
-                self.note(("store", "options", key), f"the store's option `{key}` holds a secret in the clear",
-                          "name where it is kept: env:NAME, file:PATH or cmd:COMMAND")
+            self.secret(("store", "options", key), key, value)
+
+    def secret(self, path: Path_, key: str, value: object) -> None:
+        if holds_secret(key, value):
+            self.note(path, f"the option `{key}` holds a secret in the clear",
+                      "name where it is kept: env:NAME, file:PATH or cmd:COMMAND")
 
     def deployment(self, path: Path_, deployment: DeploymentEntry) -> None:
         self.known_runbook((*path, "runbook"), deployment.runbook, or_default=False)
@@ -114,9 +125,7 @@ class _SiteChecks:
                 close = closest(key, known)
                 self.note((*path, key), f"`{key}` is not an option of `{deployment.runbook}`",
                           f"did you mean `{close}`?" if close else f"it has {', '.join(sorted(known))}")
-            elif holds_secret(key, value):
-                self.note((*path, key), f"the option `{key}` holds a secret in the clear",
-                          "name where it is kept: env:NAME, file:PATH or cmd:COMMAND")
+            self.secret((*path, key), key, value)
             try:
                 canonical(value)
             except MalformedError as error:
@@ -146,34 +155,47 @@ class _SiteChecks:
         """A gate that the people with a key cannot fill would hold every run until it expires."""
         if not self.files.clean(APPROVERS) or not self.files.people:
             return
-        keyed = {
-            person.id: person for person in self.files.people if person.id in self.files.signers.principals
+        able = {
+            signer.principal for signer in _signers(self.files)
+            if signer.signs_in(APPROVAL) and signer.key not in self.files.revoked
         }
-        wanted = {key: Gate(tuple(_requirement(one) for one in gate)) for key, gate in self.entry.gates.items()}
+        keyed = {person.id: person for person in self.files.people if person.id in able}
+        advice = f"give somebody the role, and a line in {APPROVERS} for {APPROVAL}"
+        wanted = site_gates(self.entry)
         for key, gate in wanted.items():
             for reason in satisfiable(gate, keyed):
-                self.note(("gates", key), reason, "give somebody the role and a line in `approvers`")
+                self.note(("gates", key), reason, advice)
         for place, deployment in enumerate(self.entry.deployments):
             runbook = (self.runbooks or {}).get(deployment.runbook)
             if runbook is None or not runbook.gate.requirements:
                 continue
-            gate = runbook.gate
-            for key in (DEFAULT, runbook.id):
-                gate = stricter(gate, wanted[key]) if key in wanted else gate
+            minimum = minimum_gate(wanted, runbook.id)
+            gate = stricter(runbook.gate, minimum) if minimum else runbook.gate
             for reason in satisfiable(gate, keyed):
-                self.note(("deployments", place, "runbook"), f"`{runbook.id}` could never pass its gate: {reason}",
-                          "give somebody the role and a line in `approvers`")
+                self.note(("deployments", place, "runbook"),
+                          f"`{runbook.id}` could never pass its gate: {reason}", advice)
 
 
-def _requirement(entry: RequirementEntry) -> Requirement:
-    return Requirement(entry.party, tuple(entry.roles), entry.quorum)
+def site_gates(entry: SiteEntry) -> dict[str, Gate]:
+    """What the site asks for beyond a runbook's own gate, by runbook id or `default`."""
+    return {
+        key: Gate(tuple(Requirement(one.party, tuple(one.roles), one.quorum) for one in wanted))
+        for key, wanted in entry.gates.items()
+    }
+
+
+def minimum_gate(gates: Mapping[str, Gate], runbook: str) -> Gate | None:
+    """The gate the site asks for whatever the runbook says; None when it asks for nothing."""
+    found = [gates[key] for key in (DEFAULT, runbook) if key in gates]
+    return stricter(*found) if len(found) > 1 else next(iter(found), None)
 
 
 def store_url(url: str) -> str:
     """The URL with `~` and `$NAME` filled in."""
     if not url.startswith("file:"):
         return url
-    return "file:" + os.path.expanduser(os.path.expandvars(url.removeprefix("file:")))  # noqa: PTH111 - text, not a path yet
+    path = os.path.expandvars(url.removeprefix("file:"))
+    return f"file:{os.path.expanduser(path)}"  # noqa: PTH111 - text: a Path would swallow mistakes in it
 
 
 def store_problem(url: str, folder: Path) -> tuple[str, str] | None:
@@ -185,7 +207,7 @@ def store_problem(url: str, folder: Path) -> tuple[str, str] | None:
     path = store_url(url).removeprefix("file:")
     left = re.search(r"\$\{?\w+\}?", path)
     if left:
-        return f"holds `{left[0]}`, which is not set here", "set it in the environment of worker and operators"
+        return f"holds `{left[0]}`, which is not set here", "set it for worker and operators"
     if not path.startswith("/") or path.startswith("//"):
         return "is not an absolute path", "write file:/var/lib/lamplighter/NAME or file:~/lamplighter/NAME"
     if Path(path).resolve().is_relative_to(folder.resolve()):
@@ -204,7 +226,7 @@ def _check_approvers(files: Files) -> None:
         if person is None:
             close = closest(signer.principal, people)
             source.mistake(signer.line, f"`{signer.principal}` is not in people.yaml",
-                           f"did you mean `{close}`?" if close else "add the person there, or delete the line")
+                           f"did you mean `{close}`?" if close else "add the person, or delete the line")
         elif person.left:
             source.mistake(signer.line, f"`{signer.principal}` has left", "delete the line")
         elif signer.key in files.revoked:
@@ -218,6 +240,7 @@ def _signers(files: Files) -> Iterable[Signer]:
 def _check_hosts(files: Files, *, here: bool) -> None:
     """Every SSH host can be logged in to, as far as its variables and the pinned keys tell."""
     source = files.source(HOSTS)
+    pinned = files.known_hosts if files.clean(HOST_KEYS) else None
     keys: dict[Path, int] = {}
     for host in files.inventory.hosts.values():
         if not host.uses_ssh:
@@ -230,14 +253,24 @@ def _check_hosts(files: Files, *, here: bool) -> None:
             continue
         if settings.key is not None:
             keys.setdefault(settings.key, line)
-        if files.known_hosts is not None and files.clean(HOST_KEYS):
-            target = settings.target
-            pins = files.known_hosts.pins(host.name, (target.address, host.name), target.port)
-            if not set(pins.keys) - set(pins.revoked):
-                name = target.address if target.port == 22 else f"[{target.address}]:{target.port}"  # noqa: PLR2004 - SSH
-                source.mistake(line, f"no host key is pinned for `{host.name}` ({name})",
-                               f"add its line to {HOST_KEYS} once internal IT confirmed the fingerprint")
-    for key, line in keys.items() if here else ():
+        name = "" if pinned is None else _unpinned(host, settings.target, pinned)
+        if name:
+            source.mistake(line, f"no host key is pinned for `{host.name}`",
+                           f"add a line for {name} to {HOST_KEYS} once internal IT confirmed the fingerprint")
+    if here:
+        _check_private_keys(source, keys)
+
+
+def _unpinned(host: Host, target: Login, pinned: KnownHosts) -> str:
+    """The name under which the host's key should be pinned; empty when one is."""
+    pins = pinned.pins(host.name, (target.address, host.name), target.port)
+    if set(pins.keys) - set(pins.revoked):
+        return ""
+    return target.address if target.port == SSH_PORT else f"[{target.address}]:{target.port}"
+
+
+def _check_private_keys(source: Source, keys: Mapping[Path, int]) -> None:
+    for key, line in keys.items():
         if not os.access(key, os.R_OK) or not key.is_file():
             source.mistake(line, f"the private key {key} cannot be read here",
                            "put it there, readable for the worker's account only")

@@ -19,7 +19,7 @@ from lamplighter.site_yaml import Node, Source
 
 MAX_HOSTS = 100_000
 _SECTIONS = ("hosts", "vars", "children")
-_EXAMPLE = "all:\n  hosts:\n    web1:"
+_SECTION_ADVICE = "a group has `hosts`, `children` and `vars`; hosts go below `hosts:`"
 
 
 @dataclass(slots=True)
@@ -93,8 +93,7 @@ class _Reader:
         empty = Node(part.line, {})
         if key not in _SECTIONS:
             close = closest(key, _SECTIONS)
-            advice = f"did you mean `{close}`?" if close else "a group has `hosts`, `vars` and `children` only; " \
-                "hosts go below `hosts:`, groups below `children:`"
+            advice = f"did you mean `{close}`?" if close else _SECTION_ADVICE
             self.source.mistake(line, f"`{key}` is not a part of the group `{group}`", advice)
             return empty
         if part.value is None:
@@ -112,7 +111,8 @@ class _Reader:
         for name, node in (section.mapping or {}).items():
             line = section.key_lines[name]
             if name == ALL:
-                self.source.mistake(line, "`all` cannot be a child: it contains every group", "delete it here")
+                self.source.mistake(line, "`all` cannot be a child: it contains every group",
+                                    "delete it here")
                 continue
             self.groups[parent].children.setdefault(name, line)
             self.group(name, node, line)
@@ -182,7 +182,8 @@ class _Reader:
         seen: dict[tuple[str, ...], Host] = {}
         for host in inventory.hosts.values():
             through = str(host.vars.get("ansible_ssh_common_args", ""))
-            first = seen.setdefault((host.address.lower(), str(host.vars.get("ansible_port", "")), through), host)
+            place = (host.address.lower(), str(host.vars.get("ansible_port", "")), through)
+            first = seen.setdefault(place, host)
             if first is not host:
                 self.source.mistake(
                     self.host_lines[host.name], f"`{host.name}` has the address of `{first.name}` (line "

@@ -81,7 +81,8 @@ def expand(pattern: str, room: int) -> tuple[list[str], int | None, str]:
     names = [_joined(pieces[::2], chosen) for chosen in product(*steps)]
     wrong = next((name for name in names if not is_name(name) or not is_address(name)), None)
     if wrong is not None:
-        return [], None, "is not a host name" if wrong == base else f"makes `{wrong[:80]}`, which is not a host name"
+        made = "" if wrong == base else f"makes `{wrong[:80]}`, which "
+        return [], None, f"{made}is not a host name"
     return names, port, ""
 
 

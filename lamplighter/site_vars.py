@@ -13,7 +13,9 @@ from lamplighter.site_names import MAX_PORT, is_address, name_advice
 from lamplighter.site_yaml import Node, Source
 
 SECRET_REFERENCE = re.compile(r"(env|file|cmd):\S.*", re.DOTALL)
-_SECRET = re.compile(r"(^|_)(password|passwd|pass|secret|secret_key|token|passphrase)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(^|[_-])(password|passwd|pass|secret|secret[_-]key|token|passphrase)$", re.IGNORECASE
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$-]{0,103}", re.ASCII)
 _HA_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)

@@ -1,8 +1,8 @@
-"""Ansible's host patterns, as Ansible documents them ("Patterns: targeting hosts and groups").
+r"""Ansible's host patterns, as Ansible documents them ("Patterns: targeting hosts and groups").
 
 A pattern is a list of terms separated by `,` or `:`. Terms without a sign are united first, then `&` terms
 intersect, then `!` terms exclude, wherever they stand; a pattern of signed terms alone starts from `all`.
-A term is a host, a group, a wildcard (`web*`), a regular expression (`~web\\d`), or one of the first three
+A term is a host, a group, a wildcard (`web*`), a regular expression (`~web\d`), or one of the first three
 with a subscript over its hosts (`web[0]`, `web[-1]`, `web[1:]`, both ends included).
 
 Stricter than Ansible, because a typing error must not change which hosts are touched: a term that names
@@ -136,8 +136,9 @@ def _regex(term: str) -> re.Pattern[str]:
     if not text or len(text) > MAX_REGEX or repeats > MAX_REPEATS or re.search(r"\)[*+{]", text):
         raise SelectionError(
             f"the regular expression `{term[:MAX_REGEX]}` is empty or too costly", where="selection",
-            changed="Nothing was changed", advice=f"Use at most {MAX_REGEX} characters, {MAX_REPEATS} of `*`, "
-            "`+`, `{`, and none of them after `)`; or a group",
+            changed="Nothing was changed",
+            advice=f"Use at most {MAX_REGEX} characters, {MAX_REPEATS} of `*`, `+`, `{{`, and none of them "
+            "after `)`; or a group",
         )
     try:
         return re.compile(text)

@@ -1,0 +1,68 @@
+"""`lamplighter check`: every mistake of a site at once, with file and line and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from lamplighter.cli.common import console, print_json
+from lamplighter.derive.catalogue import discover
+from lamplighter.errors import Mistake, SelectionError
+from lamplighter.site import check_site, site_path, sites_dir
+
+
+def check(
+    site: Annotated[
+        str | None, typer.Argument(help="a folder in inventories/; all but template if left out")
+    ] = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="on the worker: look for the hosts' private keys as well")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the mistakes as JSON")] = False,
+) -> None:
+    """Report every mistake in a site's files. Reads only; exit 0 without mistakes, 1 with."""
+    runbooks = {name: entry.runbook for name, entry in discover().items()} or None
+    found = {folder.name: check_site(folder, runbooks, here=here) for folder in _folders(site)}
+    wrong = any(found.values())
+    if as_json:
+        sites = [
+            {"site": name, "mistakes": [asdict(mistake) for mistake in mistakes]}
+            for name, mistakes in found.items()
+        ]
+        print_json({"ok": not wrong, "sites": sites})
+    else:
+        for name, mistakes in found.items():
+            _show(console(), name, mistakes)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _folders(site: str | None) -> list[Path]:
+    if site:
+        return [site_path(site)]
+    folders = sorted(path.parent for path in sites_dir().glob("*/site.yaml"))
+    folders = [folder for folder in folders if folder.name != "template"]
+    if not folders:
+        raise SelectionError(
+            f"no site in {sites_dir()}", advice="Set LAMPLIGHTER_INVENTORIES, or copy inventories/template"
+        )
+    return folders
+
+
+def _show(screen: Console, name: str, mistakes: Sequence[Mistake]) -> None:
+    """One line a mistake, never wrapped, so that it can be searched and clicked."""
+    for mistake in mistakes:
+        place = f"{mistake.file}:{mistake.line}" if mistake.line else mistake.file
+        line = Text.assemble((place, "bold"), f": {mistake.message}")
+        if mistake.advice:
+            line.append(f" ({mistake.advice})", "dim")
+        screen.print(line, soft_wrap=True)
+    count = len(mistakes)
+    verdict = "no mistakes" if not count else f"{count} mistake{'s' if count != 1 else ''}"
+    screen.print(Text(f"{name}: {verdict}", "green" if not count else "red"))
