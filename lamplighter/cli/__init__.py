@@ -1,0 +1,71 @@
+"""The command line. Each command is a module of its own, imported when it is called: answers come at once.
+
+Exit codes, the same everywhere: 0 yes or done, 1 no (mistakes found, gate closed, run failed), 2 it could
+not be told (bad usage, unreadable files, no answer). `--json` prints one JSON value and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+
+from lamplighter.errors import LamplighterError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("check", "check"),
+    "sync": ("sync", "sync"),
+    "plan": ("plan", "plan"),
+    "show": ("show", "show"),
+    "runs": ("runs", "runs"),
+    "approve": ("approve", "approve"),
+    "reject": ("approve", "reject"),
+    "revoke": ("approve", "revoke"),
+    "sign": ("sign", "sign"),
+    "gate": ("gate", "gate"),
+    "resume": ("runs", "resume"),
+    "verify": ("verify", "verify"),
+    "witness": ("witness", "witness"),
+}
+"""Command to the module below `lamplighter.cli` and the function in it."""
+
+
+def _app(names: list[str]) -> typer.Typer:
+    app = typer.Typer(
+        help="Lamplighter: routine IT operations with governance kept inside.", no_args_is_help=True,
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    )
+    app.callback()(_root)
+    for name in names:
+        module, function = COMMANDS[name]
+        command: Callable[..., None] = getattr(importlib.import_module(f"lamplighter.cli.{module}"), function)
+        app.command(name)(command)
+    return app
+
+
+def _root() -> None:
+    """Lamplighter: routine IT operations with governance kept inside."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the `lamplighter` command."""
+    words = sys.argv[1:] if argv is None else argv
+    wanted = next((word for word in words if not word.startswith("-")), "")
+    app = _app([wanted] if wanted in COMMANDS else list(COMMANDS))
+    try:
+        app(words)
+    except LamplighterError as error:
+        complain(error)
+        raise SystemExit(2) from None
+
+
+def complain(error: LamplighterError) -> None:
+    """Print an error where errors go, red only on a terminal."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_plain(str(error))}")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

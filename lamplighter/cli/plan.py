@@ -1,0 +1,71 @@
+"""`lamplighter plan`: survey and plan, read-only, without a Prefect server."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lamplighter.cli.common import console, print_json
+from lamplighter.cli.show import print_plan
+from lamplighter.derive.catalogue import named
+from lamplighter.drafting import Request, draft
+from lamplighter.errors import SelectionError
+from lamplighter.model.plan import Requester
+from lamplighter.site import load_site_named
+from lamplighter.survey import Surveyed, survey
+from lamplighter.transports.ssh import SshTransport
+
+
+def plan(
+    runbook: Annotated[str, typer.Argument(help="its id, for example patch-linux")],
+    site: Annotated[str, typer.Option(help="a folder in inventories/")] = "demo",
+    hosts: Annotated[str, typer.Option(help="an Ansible host pattern: web, prod:!db1")] = "all",
+    option: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option of the runbook")
+    ] = None,
+    requester: Annotated[str, typer.Option(help="who asks; shown as claimed")] = "not named",
+    out: Annotated[Path | None, typer.Option(help="write the plan's canonical bytes to this file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
+) -> None:
+    """Show what a runbook would do now. Changes nothing on any host; the plan cannot be carried out."""
+    entry = named(runbook)
+    place = load_site_named(site)
+    progress = Console(stderr=True, highlight=False)
+
+    def tell(seen: Surveyed) -> None:
+        if seen.facts is None:
+            progress.print(f"{seen.host.name}: {seen.message}", markup=False)
+
+    operation = entry.runbook.operation(**_options(option or []))
+    request = Request(entry.runbook, place, operation, Requester(requester), hosts)
+    parallel = place.rollout(entry.runbook)[0].parallel
+    with SshTransport(place.host_keys) as transport:
+        surveyed = survey(place.select(hosts), operation, transport.connect, parallel, tell)
+    drafted = draft(request, f"preview-{secrets.token_hex(4)}", surveyed, time.time())
+    if out is not None:
+        out.write_bytes(drafted.to_bytes())
+    if as_json:
+        print_json(json.loads(drafted.to_bytes()))
+    else:
+        print_plan(console(), drafted)
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    """`packages=all repair=true` as keyword arguments.
+
+    Raises:
+        SelectionError: a pair without `=`.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SelectionError(f"{pair!r} is not NAME=VALUE", advice="for example --set packages=all")
+        found[name] = {"true": True, "false": False}.get(value, value)
+    return found

@@ -1,0 +1,62 @@
+"""`lamplighter runs` and `lamplighter resume`: what is under way, and going on after a crash."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from lamplighter.cli.common import console, find_run, print_json, sites, table
+from lamplighter.ledger import read_ledger
+from lamplighter.model.history import History, replay
+from lamplighter.model.outcome import sentence, tally
+from lamplighter.seals import runs_of
+from lamplighter.store import open_store
+
+
+def runs(
+    site: Annotated[str | None, typer.Option(help="only this site")] = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="only runs that wait at their gate")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List runs from their ledgers, newest first."""
+    rows = []
+    for place in sites(site):
+        store = open_store(place.store)
+        for name in runs_of(store):
+            records = tuple(read_ledger(store, name, place.name))
+            if not records:
+                continue
+            history = replay(records)
+            state = _state(history)
+            if waiting and state != "waiting for approval":
+                continue
+            rows.append((records[0].time, name, place.name, state, sentence(tally(history.hosts.values()))))
+    rows.sort(reverse=True)
+    if as_json:
+        names = ("opened_ms", "run", "site", "state", "hosts")
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    cells = [tuple(escape(str(cell)) for cell in row[1:]) for row in rows]
+    console().print(table("", ("run", "site", "state", "hosts"), cells) if cells else "no runs")
+
+
+def _state(history: History) -> str:
+    if history.sealed:
+        return history.sealed
+    if history.asked > history.answered:
+        return "waiting for approval"
+    return "rolling out" if history.started else "surveying and planning"
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="a run whose worker was killed")],
+    site: Annotated[str | None, typer.Option(help="only look at this site")] = None,
+) -> None:
+    """Hand a crashed run back to its worker. Its ledger decides what is left: nothing is done twice."""
+    from lamplighter import orchestrator  # noqa: PLC0415 - Prefect takes 2 s to import; `runs` needs none of it
+
+    found = find_run(run, site)
+    flow_run = orchestrator.restart(found.run)
+    console().print(f"{found.run} goes on: {orchestrator.page(flow_run.id)}", markup=False)

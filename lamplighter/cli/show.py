@@ -1,0 +1,71 @@
+"""`lamplighter show`: a run's plan, its gate and its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from lamplighter.cli.common import coloured, console, find_run, print_json, table
+from lamplighter.model.history import replay
+from lamplighter.model.outcome import HostOutcome
+from lamplighter.model.plan import Plan
+from lamplighter.model.show import facts_of
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="a run's id, or the start of it")],
+    site: Annotated[str | None, typer.Option(help="only look at this site")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print plan and outcomes as JSON")] = False,
+) -> None:
+    """Show what a run plans, and what became of every host so far, from its ledger alone."""
+    found = find_run(run, site)
+    history = replay(found.records)
+    plan = found.plan()[0] if history.plan else None
+    if as_json:
+        print_json({
+            "run": found.run, "plan": json.loads(plan.to_bytes()) if plan else None,
+            "digest": history.plan, "state": history.sealed or "open", "why": history.why,
+            "hosts": [
+                {"host": each.host, "terminal": each.terminal, "wave": each.wave, "message": each.message}
+                for each in history.hosts.values()
+            ],
+        })
+        return
+    out = console()
+    if plan is not None:
+        print_plan(out, plan)
+    print_outcomes(out, history.hosts.values())
+    out.print(f"[bold]State[/] {escape(history.sealed or 'open')} {escape(history.why)}")
+
+
+def print_plan(out: Console, plan: Plan) -> None:
+    """A plan at a glance: its head, then a row a host."""
+    out.print(f"[bold]{escape(plan.runbook)} at {escape(plan.site)}[/] {escape(plan.run)}")
+    for name, value in facts_of(plan):
+        out.print(f"  [dim]{name:<16}[/] {escape(value)}", soft_wrap=True)
+    wave_of = {host: number for number, wave in enumerate(plan.waves, 1) for host in wave}
+    rows = sorted(plan.hosts, key=lambda host: (wave_of.get(host.host, 10**9), host.host))
+    made = table("", ("wave", "host", "what", "to note"), ())
+    for host in rows:
+        what = "\n".join(f"{step.id}: {step.summary}" for step in host.steps)
+        made.add_row(
+            str(wave_of.get(host.host, "-")), escape(host.host),
+            escape(what) if what else coloured(host.end, f"{host.end}: {host.reason}"),
+            escape("\n".join(host.notes)),
+        )
+    out.print(made)
+
+
+def print_outcomes(out: Console, outcomes: Collection[HostOutcome]) -> None:
+    """What became of every host."""
+    if not outcomes:
+        return
+    made = table("", ("host", "wave", "state", "what happened"), ())
+    for each in outcomes:
+        made.add_row(escape(each.host), str(each.wave or "-"), coloured(each.terminal), escape(each.message))
+    out.print(made)

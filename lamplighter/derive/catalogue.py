@@ -1,0 +1,83 @@
+"""Finds the runbooks: every module in `flows/` that declares a `RUNBOOK`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from lamplighter.errors import SelectionError
+from lamplighter.model.runbook import Runbook
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One runbook and where it stands.
+
+    Attributes:
+        runbook: its declaration.
+        flow: the Prefect flow.
+        file: path of its file from the root of the checkout.
+    """
+
+    runbook: Runbook
+    flow: Any
+    file: Path
+
+    @property
+    def entrypoint(self) -> str:
+        """`flows/patch_linux.py:patch_linux`, as Prefect writes it."""
+        return f"{self.file.as_posix()}:{self.runbook.flow_name}"
+
+
+def home() -> Path:
+    """The checkout: LAMPLIGHTER_HOME, else the nearest folder from here upwards that holds `flows/`."""
+    named = os.environ.get("LAMPLIGHTER_HOME")
+    if named:
+        return Path(named)
+    here = Path.cwd()
+    return next((place for place in (here, *here.parents) if (place / "flows").is_dir()), here)
+
+
+def discover(root: Path | None = None) -> Mapping[str, Entry]:
+    """Import every file in `flows/` and return the runbooks by id.
+
+    Raises:
+        SelectionError: a file whose declaration and flow do not fit together.
+    """
+    root = root or home()
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    found: dict[str, Entry] = {}
+    for file in sorted((root / "flows").glob("[!_]*.py")):
+        module = importlib.import_module(f"flows.{file.stem}")
+        runbook = getattr(module, "RUNBOOK", None)
+        flow = getattr(module, file.stem, None)
+        if not isinstance(runbook, Runbook) or flow is None or runbook.flow_name != file.stem:
+            raise SelectionError(
+                f"needs a RUNBOOK whose id is {file.stem.replace('_', '-')!r} and a flow named {file.stem!r}",
+                where=f"flows/{file.name}", advice="CONTRIBUTING.md shows a runbook in full",
+            )
+        found[runbook.id] = Entry(runbook, flow, file.relative_to(root))
+    return found
+
+
+def named(runbook_id: str, root: Path | None = None) -> Entry:
+    """The runbook of that id.
+
+    Raises:
+        SelectionError: there is none; names the closest.
+    """
+    known = discover(root)
+    if runbook_id not in known:
+        close = get_close_matches(runbook_id, known, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise SelectionError(
+            f"there is no runbook {runbook_id!r}", advice=f"{hint}There are: {', '.join(sorted(known))}"
+        )
+    return known[runbook_id]

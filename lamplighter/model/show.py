@@ -1,0 +1,188 @@
+"""What people read: a plan and a report as markdown, the same everywhere they are shown.
+
+Text from hosts and files is data: it is escaped, so that it can neither become markup nor break a table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from lamplighter.model.gate import Gate, GateResult
+from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence, tally
+from lamplighter.model.plan import HostPlan, Plan
+
+MAX_CELL = 400
+MAX_HOSTS = 200  # beyond that a form is not read any more; `lamplighter show` has them all
+
+MARKS = {
+    Terminal.CHANGED: "✅", Terminal.UNCHANGED: "▫️", Terminal.FAILED: "❌", Terminal.UNREACHABLE: "🔌",
+    Terminal.DRIFTED: "↪️", Terminal.SKIPPED: "⏸️", Terminal.REFUSED: "⛔", Terminal.UNKNOWN: "❓",
+}
+
+
+class Ended(Protocol):
+    """A run's ending, as far as it is shown."""
+
+    @property
+    def state(self) -> RunState:
+        """How it ended."""
+
+    @property
+    def message(self) -> str:
+        """Hosts by terminal state, and why."""
+
+    @property
+    def outcomes(self) -> tuple[HostOutcome, ...]:
+        """Every host."""
+
+
+def escape(text: str) -> str:
+    """Make any text safe inside a markdown table cell."""
+    flat = " ".join(text.split())
+    short = flat if len(flat) <= MAX_CELL else flat[: MAX_CELL - 1] + "…"
+    safe = short.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", safe)
+
+
+def when(seconds: int) -> str:
+    """`2026-11-23 14:05 UTC`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def share(part: int, whole: int) -> str:
+    """`3 of 20 hosts (15 %)`."""
+    return f"{part} of {whole} hosts ({round(100 * part / whole) if whole else 0} %)"
+
+
+def needs(gate: Gate) -> str:
+    """The gate in words: `1 of internal IT (change-manager)`."""
+    parts = []
+    for requirement in gate.requirements:
+        roles = f" ({' or '.join(requirement.roles)})" if requirement.roles else ""
+        parts.append(f"{requirement.quorum} of {requirement.party}{roles}")
+    return " and ".join(parts) or "nobody can open it"
+
+
+def facts_of(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """The head of a plan as (name, text) pairs, unescaped: what every place shows that shows a plan."""
+    final = sorted({step.action for host in plan.hosts for step in host.steps if not step.undo})
+    waves = len(plan.waves)
+    return (
+        ("Change", f"{plan.change_type}, {plan.change_ref or 'no reference given'}"),
+        ("Owner", plan.owner),
+        ("Requested by", f"{plan.requester.id} ({plan.requester.known})"),
+        ("Touches", f"{share(len(plan.targets), plan.fleet)}, selection {plan.selection}"),
+        ("In", f"{waves} wave{'s' if waves != 1 else ''}: {_waves(plan)}"),
+        ("Needs", needs(plan.gate)),
+        ("Cannot be undone", ", ".join(final) or "nothing: each step says how"),
+        ("Stops at", _brake(plan)),
+        ("Expires", when(plan.expires)),
+        ("Digest", plan.digest),
+    )
+
+
+def plan_page(plan: Plan) -> str:
+    """The plan as an approver reads it."""
+    lines = [f"## {escape(plan.runbook)} at {escape(plan.site)}: {escape(plan.run)}", "", "| | |"]
+    lines += ["|---|---|"]
+    lines += [f"| **{name}** | {escape(value)} |" for name, value in facts_of(plan)]
+    lines += ["", "### What will be done", "", "| wave | host | steps | to note |", "|---|---|---|---|"]
+    lines += [_host_row(plan, host) for host in _changed(plan)[:MAX_HOSTS]]
+    lines += _left_out(len(plan.targets))
+    still = [host for host in plan.hosts if not host.steps]
+    if still:
+        lines += ["", "### Left alone", "", "| host | why | to note |", "|---|---|---|"]
+        lines += [
+            f"| {escape(host.host)} | {host.end}: {escape(host.reason)} | {_notes(host)} |"
+            for host in still[:MAX_HOSTS]
+        ]
+    return "\n".join(lines)
+
+
+def _brake(plan: Plan) -> str:
+    limits = plan.limits
+    return (
+        f"more than {limits.canary_failures} bad in the canary wave, {limits.wave_percent} % of a later "
+        f"wave, or {limits.run_failures} in all; {limits.soak_seconds} s soak between waves"
+    )
+
+
+def _waves(plan: Plan) -> str:
+    return " → ".join(
+        wave[0] if len(wave) == 1 else f"{len(wave)} hosts" for wave in plan.waves
+    ) or "none"
+
+
+def _changed(plan: Plan) -> list[HostPlan]:
+    by_name = {host.host: host for host in plan.hosts}
+    return [by_name[name] for name in plan.targets]
+
+
+def _host_row(plan: Plan, host: HostPlan) -> str:
+    wave = next(number for number, names in enumerate(plan.waves, 1) if host.host in names)
+    steps = "<br>".join(
+        f"**{escape(step.id)}** {escape(step.summary)}"
+        + (f" (undo: {escape(step.undo)})" if step.undo else " (cannot be undone)")
+        for step in host.steps
+    )
+    return f"| {wave} | {escape(host.host)} | {steps} | {_notes(host)} |"
+
+
+def _notes(host: HostPlan) -> str:
+    return "<br>".join(escape(note) for note in host.notes)
+
+
+def _left_out(count: int) -> list[str]:
+    if count <= MAX_HOSTS:
+        return []
+    return ["", f"{count - MAX_HOSTS} more hosts: `lamplighter show` lists every one."]
+
+
+def gate_page(plan: Plan, result: GateResult, number: int) -> str:
+    """What stands above the form: who must sign, what came so far and why it did not do, the plan."""
+    lines = [f"# Waiting for approval: {escape(plan.runbook)} at {escape(plan.site)}", ""]
+    if number > 1:
+        lines += ["> The last answer did not open the gate. Nothing has been changed.", ""]
+    lines += [f"**Signed by:** {', '.join(map(escape, result.signed)) or 'nobody yet'}  "]
+    lines += [f"**Still needed:** {'; '.join(map(escape, result.needed)) or 'nothing'}  "]
+    lines += [f"**Refused:** {escape(name)}: {reason}  " for name, reason in result.refused]
+    how = (
+        f"Approve in a terminal: `lamplighter approve {plan.run}`. Or paste the line that "
+        f"`lamplighter approve {plan.run} --print` writes into the form below. "
+        "Rejecting needs no signature: choose reject, and say why."
+    )
+    lines += ["", how, ""]
+    return "\n".join(lines) + plan_page(plan)
+
+
+def report_rows(outcomes: Iterable[HostOutcome]) -> list[dict[str, str]]:
+    """One row a host, for a table."""
+    return [
+        {
+            "host": outcome.host, "wave": str(outcome.wave or "-"),
+            "state": f"{MARKS[outcome.terminal]} {outcome.terminal}", "what happened": outcome.message,
+        }
+        for outcome in outcomes
+    ]
+
+
+def report_page(run: str, plan: Plan | None, ending: Ended) -> str:
+    """The report as a page."""
+    lines = [f"# {ending.state}: {escape(run)}", "", escape(ending.message), ""]
+    if plan is not None:
+        lines += [
+            f"Requested by {escape(plan.requester.id)} ({plan.requester.known}), plan `{plan.digest}`.", ""
+        ]
+    lines += [f"**{sentence(tally(ending.outcomes))}**", "", "| host | wave | state | what happened |"]
+    lines += ["|---|---|---|---|"]
+    lines += [_report_row(row) for row in report_rows(ending.outcomes)]
+    lines += ["", f"Check it offline: `lamplighter verify {escape(run)}`"]
+    return "\n".join(lines)
+
+
+def _report_row(row: dict[str, str]) -> str:
+    cells: Sequence[str] = (row["host"], row["wave"], row["state"], row["what happened"])
+    return "| " + " | ".join(escape(cell) for cell in cells) + " |"

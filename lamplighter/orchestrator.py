@@ -1,0 +1,221 @@
+"""The one adapter to Prefect's API: find, tag, suspend, resume, states, artifacts.
+
+Prefect schedules and shows; it decides nothing. Whatever comes back from here is a claim: a resumed run
+may have been resumed by anybody, and its parameters and inputs written by anybody with API access.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+from uuid import UUID
+
+import pydantic
+from prefect import get_client
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.context import FlowRunContext
+from prefect.exceptions import NotPausedError, ObjectNotFound
+from prefect.flow_runs import resume_flow_run, suspend_flow_run
+from prefect.input import RunInput
+from prefect.settings import PREFECT_UI_URL
+from prefect.states import AwaitingRetry, Cancelled, Completed, Failed
+
+from lamplighter.errors import OrchestratorError
+from lamplighter.model.outcome import RunState
+
+ANSWER_GRACE = 24 * 3600  # the plan's own expiry decides; Prefect's time-out is only the backstop behind it
+
+
+class Answer(RunInput):
+    """The form shown at the gate. `decision` has no default, so that an empty resume decides nothing."""
+
+    decision: Literal["approve", "reject"] = pydantic.Field(
+        title="Decision", description="approve needs the signed line below; reject does not"
+    )
+    approval: str = pydantic.Field(
+        default="", title="Approval line",
+        description="the line printed by: lamplighter sign, or lamplighter approve --print",
+        pattern=r"^[A-Za-z0-9_=\s-]*$", max_length=65536,
+    )
+    reason: str = pydantic.Field(default="", title="Reason", description="kept with the run", max_length=500)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What Prefect says of the flow run that is executing this code.
+
+    Attributes:
+        flow_run: its id.
+        name: Prefect's name for it.
+        deployment: the deployment's id, None for a flow called from a script.
+        schedule: True when a schedule, not a person, created it.
+    """
+
+    flow_run: UUID
+    name: str
+    deployment: UUID | None
+    schedule: bool
+
+
+def current() -> Started:
+    """The flow run this code runs in.
+
+    Raises:
+        OrchestratorError: outside a flow run.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise OrchestratorError("no Prefect flow run is executing this code")
+    run = context.flow_run
+    return Started(run.id, run.name, run.deployment_id, bool(run.auto_scheduled))
+
+
+def label(flow_run: UUID, name: str, tags: Sequence[str]) -> None:
+    """Give a flow run the run's name and the runbook's tags, however it was started."""
+    with get_client(sync_client=True) as client:
+        known = client.read_flow_run(flow_run)
+        wanted = sorted({*known.tags, *tags})
+        if known.name != name or sorted(known.tags) != wanted:
+            client.update_flow_run(flow_run, name=name, tags=wanted)
+
+
+def ask(key: str, text: str, seconds: int) -> Answer | None:
+    """Suspend the current run until it is resumed; on replay, return what the resume brought.
+
+    Args:
+        key: the question's own key; the same question is asked once.
+        text: markdown shown above the form.
+        seconds: until Prefect gives the run up.
+
+    Returns:
+        The answer, or None when the run was resumed without a usable one. That is never an approval.
+    """
+    form = Answer.with_initial_data(description=text)
+    try:
+        return suspend_flow_run(wait_for_input=form, key=key, timeout=seconds + ANSWER_GRACE)
+    except (pydantic.ValidationError, ObjectNotFound):
+        return None
+
+
+# --- from outside a run ---------------------------------------------------------------------------
+
+
+def find(name: str) -> FlowRun:
+    """The flow run of that run id.
+
+    Raises:
+        OrchestratorError: none, or Prefect does not answer.
+    """
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])), limit=2
+        )
+    if not runs:
+        raise OrchestratorError(f"Prefect knows no run {name}", advice="lamplighter runs lists them")
+    return runs[0]
+
+
+def waiting(tags: Sequence[str] = ()) -> list[FlowRun]:
+    """Runs suspended at a gate, oldest first."""
+    wanted = FlowRunFilter(
+        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Suspended"])),
+        tags=FlowRunFilterTags(all_=list(tags)) if tags else None,
+    )
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=wanted, limit=200)
+    return sorted(runs, key=lambda run: run.created or run.expected_start_time)  # type: ignore[arg-type,return-value]
+
+
+def resume(name: str, answer: Mapping[str, Any]) -> FlowRun:
+    """Wake a suspended run with an answer.
+
+    Raises:
+        OrchestratorError: the run is not suspended, or Prefect rejects the answer.
+    """
+    run = find(name)
+    try:
+        resume_flow_run(run.id, run_input=dict(answer))
+    except NotPausedError as error:
+        state = run.state.name if run.state else "unknown"
+        raise OrchestratorError(f"{name} is not waiting at a gate; its state is {state}") from error
+    except RuntimeError as error:
+        raise OrchestratorError(f"Prefect did not take the answer for {name}: {error}") from error
+    return run
+
+
+def restart(name: str) -> FlowRun:
+    """Hand a run that crashed back to its worker; its ledger decides what is left to do."""
+    run = find(name)
+    state_type = run.state.type if run.state else None
+    if state_type in {StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED, StateType.PAUSED}:
+        raise OrchestratorError(f"{name} is {run.state.name if run.state else 'in no state'}, not crashed")
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+    return run
+
+
+def page(flow_run: UUID) -> str:
+    """The address of the run's page; `/v2` because plain links open the older page in a fresh browser."""
+    base = str(PREFECT_UI_URL.value() or "http://127.0.0.1:4200").rstrip("/")
+    return f"{base}/v2/runs/flow-run/{flow_run}"
+
+
+# --- what a run shows -----------------------------------------------------------------------------
+
+
+def final(state: RunState, message: str) -> State[Any]:
+    """The explicit state a flow returns, named as the run ended."""
+    make = {
+        RunState.COMPLETED: Completed, RunState.REJECTED: Cancelled, RunState.EXPIRED: Cancelled,
+        RunState.HALTED: Failed, RunState.FAILED: Failed,
+    }[state]
+    return make(name=str(state), message=message)
+
+
+def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
+    """Keep a table with the run."""
+    create_table_artifact(rows, key=key, description=description)
+
+
+def show_page(key: str, markdown: str, description: str) -> None:
+    """Keep a page of markdown with the run."""
+    create_markdown_artifact(markdown, key=key, description=description)
+
+
+class Progress:
+    """A progress bar on the run's page, updated at most every `seconds`.
+
+    Args:
+        what: shown beside the bar.
+        total: how many make it full.
+        seconds: between updates; each is a call to Prefect's API.
+    """
+
+    def __init__(self, what: str, total: int, seconds: float) -> None:
+        self._total, self._seconds = total, seconds
+        self._shown, self._at = 0, time.monotonic()
+        key = what.replace(" ", "-")
+        made = create_progress_artifact(0.0, key=key, description=f"{what}: {total} hosts")
+        self._artifact = cast("UUID", made)  # in a sync flow the dispatching function answers at once
+
+    def show(self, done: int, *, last: bool = False) -> None:
+        """Move the bar to `done` of the total."""
+        if done == self._shown or (not last and time.monotonic() - self._at < self._seconds):
+            return
+        self._shown, self._at = done, time.monotonic()
+        update_progress_artifact(self._artifact, progress=100.0 * done / self._total)

@@ -1,0 +1,180 @@
+"""The few Prefect tasks every runbook is made of: survey, plan, gate, wave, report.
+
+A run over N hosts makes O(waves) task runs: hosts fan out on threads inside a task and show up as log
+lines, a progress artifact and a table. A suspended or restarted flow runs from its top; each step then
+finds in the ledger what is done and goes on from there, so nothing here is cached or retried by Prefect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+
+from lamplighter import orchestrator
+from lamplighter.drafting import Request
+from lamplighter.errors import LamplighterError
+from lamplighter.leases import Leases
+from lamplighter.ledger import Ledger
+from lamplighter.model.gate import GateResult
+from lamplighter.model.operation import Operation
+from lamplighter.model.outcome import HostOutcome, RunState, Terminal
+from lamplighter.model.plan import Plan, Requester
+from lamplighter.model.runbook import Runbook
+from lamplighter.model.show import gate_page, plan_page, report_page, report_rows
+from lamplighter.run import Run
+from lamplighter.site import load_site, sites_dir
+from lamplighter.store import open_store
+from lamplighter.survey import Surveyed
+from lamplighter.transports.ssh import SshTransport
+
+T = TypeVar("T")
+PROGRESS_SECONDS = 2.0
+
+
+@contextlib.contextmanager
+def open_run(
+    runbook: Runbook, site: str, hosts: str, operation: Operation[Any], *,
+    change_ref: str = "", requester: str = "",
+) -> Iterator[Run]:
+    """Open this flow run's ledger, or go on from it.
+
+    Args:
+        runbook: the declaration.
+        site: name of a folder below the inventories.
+        hosts: an Ansible host pattern.
+        operation: what is done, with the operator's options.
+        change_ref: ticket or change number.
+        requester: who asks; a claim, for nothing in Prefect proves it.
+
+    Raises:
+        SiteError, SelectionError: what is wrong with the input; no ledger is left open.
+    """
+    started = orchestrator.current()
+    run_id = f"{runbook.id}-{started.flow_run.hex[:8]}"
+    orchestrator.label(started.flow_run, run_id, runbook.tags(site))
+    place = load_site(sites_dir() / site)
+    store = open_store(place.store)
+    with (
+        Ledger.open(store, run_id, place.name) as ledger,
+        SshTransport(place.host_keys) as transport,
+        Leases(store) as leases,
+    ):
+        request = Request(runbook, place, operation, _requester(started, requester), hosts, change_ref)
+        run = Run(run_id, request, store, ledger, transport.connect, leases)
+        try:
+            run.hosts  # noqa: B018 - a selection that matches nothing is an error before anything else
+            yield run
+        except LamplighterError as error:
+            get_run_logger().error("%s", error)
+            run.end(RunState.FAILED, str(error))
+            run.close()
+            raise
+
+
+def _requester(started: orchestrator.Started, named: str) -> Requester:
+    if started.schedule:
+        return Requester(f"schedule:{started.name}", "schedule")
+    return Requester(named.strip() or "not named", "claimed")
+
+
+def survey(run: Run) -> tuple[Surveyed, ...]:
+    """Read what every selected host is like. Changes nothing."""
+    if run.history.plan:
+        return ()
+    log = get_run_logger()
+
+    def tell(seen: Surveyed) -> None:
+        if seen.facts is None:
+            log.warning("%-16s %s: %s", seen.host.name, seen.end, seen.message)
+        else:
+            log.info("%-16s surveyed", seen.host.name)
+
+    return _step("survey", lambda: run.survey(tell))
+
+
+def make_plan(run: Run, surveyed: tuple[Surveyed, ...]) -> Plan:
+    """Decide exactly what is to be done, and keep it as bytes that can be signed."""
+    if run.history.plan:
+        return run.plan()
+    plan = _step("plan", lambda: run.make_plan(surveyed))
+    count = len(plan.targets)
+    get_run_logger().info("%d of %d hosts in %d waves: %s", count, plan.fleet, len(plan.waves), plan.digest)
+    orchestrator.show_page("plan", plan_page(plan), f"Plan of {run.id}")
+    return plan
+
+
+def pass_gate(run: Run, plan: Plan) -> None:
+    """Wait until the people the gate names have signed this plan.
+
+    Suspends the flow run, which frees its worker; a resume starts the flow from its top. A resume without
+    a valid signature suspends it again, and the form says why. A rejection or the plan's expiry ends the
+    run: no wave starts then.
+    """
+    log = get_run_logger()
+    while plan.waves and not run.history.ended():
+        result = run.check_gate()
+        if result.passed:
+            log.info("gate open: signed by %s", ", ".join(result.signed))
+            return
+        if run.history.ended():
+            log.warning("gate closed: %s", run.history.why)
+            return
+        _ask(run, plan, result)
+
+
+def _ask(run: Run, plan: Plan, result: GateResult) -> None:
+    number = run.ask()
+    left = max(int(plan.expires - time.time()), 60)
+    answer = orchestrator.ask(f"gate-{number}", gate_page(plan, result, number), left)
+    if answer is None:
+        run.receive(number, (), {"decision": "none", "reason": "resumed without a decision"})
+    else:
+        lines = answer.approval.split()
+        run.receive(number, lines, {"decision": answer.decision, "reason": answer.reason})
+
+
+def roll_out(run: Run, wave: int) -> None:
+    """Carry one wave out, unless the gate, the brake or the ledger says there is nothing left to do."""
+    if run.history.ended() or wave in run.history.waves:
+        return
+    log = get_run_logger()
+    names = run.plan().waves[wave - 1]
+    log.info("wave %d: %s", wave, ", ".join(names))
+
+    def tell(outcome: HostOutcome) -> None:
+        say = log.info if outcome.terminal in {Terminal.CHANGED, Terminal.UNCHANGED} else log.warning
+        say("%-16s %s: %s", outcome.host, outcome.terminal, outcome.message)
+
+    progress = orchestrator.Progress(f"wave {wave}", len(names), PROGRESS_SECONDS)
+
+    def tick() -> None:
+        progress.show(sum(name in run.history.hosts for name in names))
+
+    _step(f"wave-{wave}", lambda: run.rollout(tell, tick).roll_out(wave))
+    progress.show(len(names), last=True)
+    if run.history.ended():
+        log.error("halted: %s", run.history.why)
+
+
+def close(run: Run) -> State[Any]:
+    """Seal the ledger, show the report, and end in a state named as the run ended."""
+    ending = _step("report", run.close)
+    plan = run.plan() if run.history.plan else None
+    orchestrator.show_table("report", report_rows(ending.outcomes), f"{run.id}: every host, one row")
+    orchestrator.show_page("report-page", report_page(run.id, plan, ending), f"Report of {run.id}")
+    get_run_logger().info("%s: %s", ending.state, ending.message)
+    return orchestrator.final(ending.state, ending.message)
+
+
+def _step(name: str, work: Callable[[], T]) -> T:
+    """Run `work` as one Prefect task: never cached, never retried, its result never stored."""
+    return task(name=name, persist_result=False, cache_policy=NO_CACHE, retries=0)(work)()
+
+

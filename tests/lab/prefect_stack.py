@@ -1,0 +1,246 @@
+"""A real Prefect server, its workers and deployments, for the demo and for tests."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.lab.errors import LabError
+from tests.lab.system import Process, environment, run
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 90
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_CLI_COLORS": "false",
+    "PREFECT_LOGGING_COLORS": "false",
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_CLIENT_METRICS_ENABLED": "false",
+}
+
+
+class PrefectStack:
+    """A server on SQLite and loopback, and workers; everything below one folder.
+
+    Args:
+        folder: made if need be and kept.
+        port: 0 for any free one.
+        env: added to every process.
+        detached: whether it outlives this process.
+    """
+
+    def __init__(
+        self, folder: Path, *, port: int = 0, env: Mapping[str, str] | None = None, detached: bool = False
+    ) -> None:
+        self.folder = folder.absolute()
+        self.port = port or _free_port()
+        self.detached = detached
+        self._extra = dict(env or {})
+        self._file = self.folder / "processes.json"
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The settings its clients need."""
+        return {
+            **QUIET,
+            "PREFECT_HOME": str(self.folder / "home"),
+            "PREFECT_API_URL": f"{self.url}/api",
+            "PREFECT_UI_URL": self.url,
+            **self._extra,
+        }
+
+    def __enter__(self) -> Self:
+        """Start the server."""
+        self.start_server()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everything."""
+        self.stop()
+
+    def start_server(self) -> None:
+        """Start the server and wait until it answers.
+
+        Raises:
+            LabError: with the end of its log.
+        """
+        (self.folder / "home").mkdir(parents=True, exist_ok=True)
+        self.start(
+            "server",
+            [
+                BIN / "prefect",
+                "server",
+                "start",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+            ],
+        )
+        self._wait("server", self._healthy)
+
+    def start_worker(self, pool: str, limit: int = 10) -> None:
+        """Start a process worker.
+
+        Args:
+            pool: made if need be.
+            limit: flow runs at once.
+        """
+        name = f"worker-{pool}"
+        self.start(
+            name,
+            [
+                BIN / "prefect",
+                "worker",
+                "start",
+                "--pool",
+                pool,
+                "--type",
+                "process",
+                "--name",
+                name,
+                "--limit",
+                str(limit),
+            ],
+        )
+        self._wait(name, lambda: self._has_worker(pool))
+
+    def deploy(self) -> None:
+        """Create every deployment of the checkout's prefect.yaml."""
+        self.prefect("--no-prompt", "deploy", "--all")
+
+    def prefect(self, *words: str) -> str:
+        """Run a prefect command against this server.
+
+        Returns:
+            What it printed.
+        """
+        return run([BIN / "prefect", *words], env=self.env, cwd=ROOT, timeout=120)
+
+    def lamplighter(self, *words: str, timeout: float = 120) -> str:
+        """Run a lamplighter command against this server.
+
+        Returns:
+            What it printed.
+        """
+        return run([BIN / "lamplighter", *words], env=self.env, cwd=ROOT, timeout=timeout)
+
+    def start(self, name: str, argv: Sequence[str | Path]) -> Process:
+        """Start a process whose output goes to its own log.
+
+        Returns:
+            It.
+        """
+        with (self.folder / f"{name}.log").open("ab") as log:
+            started = subprocess.Popen(
+                [str(word) for word in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=environment(self.env),
+                start_new_session=True,
+            )
+        process = Process.of(started.pid)
+        if process is None:
+            raise LabError(f"{name} ended at once: {self._tail(name)}")
+        known = self._processes()
+        known[name] = [process.pid, process.start]
+        self._file.write_text(json.dumps(known), encoding="utf-8")
+        return process
+
+    def process(self, name: str) -> Process:
+        """Look one of its processes up.
+
+        Args:
+            name: such as `worker-msp`.
+        """
+        return Process(*self._processes()[name])
+
+    def stop(self) -> None:
+        """Stop workers, then the server; kill what does not go."""
+        processes = [Process(*pair) for pair in reversed(self._processes().values())]
+        for process in processes:
+            _signal_group(process, signal.SIGTERM)
+        end = time.monotonic() + 10
+        for process in processes:
+            if not process.wait(max(0.1, end - time.monotonic())):
+                _signal_group(process, signal.SIGKILL)
+                process.wait(5)
+        self._file.unlink(missing_ok=True)
+
+    @property
+    def running(self) -> bool:
+        """Whether the server answers."""
+        return self._healthy()
+
+    def _processes(self) -> dict[str, list[int]]:
+        if not self._file.exists():
+            return {}
+        known: dict[str, list[int]] = json.loads(self._file.read_text(encoding="utf-8"))
+        return known
+
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
+        process = self.process(name)
+        end = time.monotonic() + START_SECONDS
+        while not ready():
+            if not process.alive or time.monotonic() > end:
+                raise LabError(f"{name} did not come up: {self._tail(name)}")
+            time.sleep(0.2)
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/health", timeout=2) as answer:  # noqa: S310 - loopback
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def _has_worker(self, pool: str) -> bool:
+        request = urllib.request.Request(  # noqa: S310 - loopback
+            f"{self.url}/api/work_pools/{pool}/workers/filter", b"{}", {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                return bool(json.load(answer))
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def _tail(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:] if path.exists() else []
+        return "\n".join(lines)
+
+
+def _signal_group(process: Process, number: int) -> None:
+    """Signal a process and its children: a worker's flow runs are in its group."""
+    if process.alive:
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
