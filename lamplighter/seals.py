@@ -31,6 +31,8 @@ def claim_store(store: Store, site: str) -> None:
     Raises:
         LedgerError: it belongs to another site.
     """
+    if site_of(store) == site:
+        return
     try:
         store.put_new(_OWNER, site.encode())
     except ExistsError as error:

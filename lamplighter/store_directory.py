@@ -22,6 +22,7 @@ from lamplighter.errors import ExistsError, LedgerError, StoreError
 from lamplighter.store import CHUNK, DEFAULT_LIMIT, Log, StoreFullError, check_key, whoami
 
 RESERVE = 64 * 1024
+PAGE = 4096
 LOCK_SECONDS = 10.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -153,6 +154,7 @@ class DirectoryLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reserve = path.with_name(f".{path.name}.reserve")
+        self._spending = False
         self._lock = _hold(path.with_name(f".{path.name}.lock"), path.name)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
@@ -168,18 +170,15 @@ class DirectoryLog:
         """See `Log.append`."""
         crashpoint("log.append.before")
         if due("log.append.half"):
-            os.write(self._descriptor, data[: len(data) // 2])
+            os.write(self._descriptor, data[: len(data) // 2 + 1])
             die()
         with _told(f"{self._path.name} cannot be written"):
-            try:
-                _write_all(self._descriptor, data)
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-                os.ftruncate(self._descriptor, self._size)
+            if not urgent and not self._refill():
+                raise _full(self._path)
+            while not self._fits(data):
                 if not (urgent and self._spend_reserve()):
-                    raise _full(self._path) from error
-                self._write_again(data)
+                    self._spending = True
+                    raise _full(self._path)
             crashpoint("log.append.written")
             os.fdatasync(self._descriptor)
             self._size += len(data)
@@ -204,38 +203,48 @@ class DirectoryLog:
             os.close(self._descriptor)
         self._lock.close()
 
-    def _write_again(self, data: bytes) -> None:
+    def _fits(self, data: bytes) -> bool:
+        """Write all of it, or take back what was written; nothing is synced yet, so this is safe."""
         try:
             _write_all(self._descriptor, data)
         except OSError as error:
             if error.errno not in _FULL:
                 raise
             os.ftruncate(self._descriptor, self._size)
-            raise _full(self._path) from error
+            return False
+        return True
 
     def _make_reserve(self) -> None:
-        """Best effort: a store that is nearly full still takes records, it only has a small reserve."""
-        free = os.statvfs(self._path.parent)
-        size = min(RESERVE, free.f_bavail * free.f_frsize // 8)
+        """Set space aside, or bring it back to its size; a store that is nearly full has a smaller one."""
         descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, size)
-        except OSError:
-            self._reserve.unlink()
+            free = os.fstatvfs(descriptor)
+            size = min(RESERVE, free.f_bavail * free.f_frsize // 4)
+            if size > os.fstat(descriptor).st_size:
+                os.posix_fallocate(descriptor, 0, size)
+            self._spending = False
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
         finally:
             os.close(descriptor)
 
     def _spend_reserve(self) -> bool:
         """Free half of the reserve at a time, so that it lasts for more than one record."""
-        try:
-            left = self._reserve.stat().st_size
-        except FileNotFoundError:
-            return False
-        if left > RESERVE // 8:
+        left = self._reserve.stat().st_size if self._reserve.exists() else 0
+        self._spending = True
+        if left > PAGE:
             os.truncate(self._reserve, left // 2)
         else:
-            self._reserve.unlink()
-        return True
+            self._reserve.unlink(missing_ok=True)
+        return left > 0
+
+    def _refill(self) -> bool:
+        """Once it was touched, only what is urgent is written until there is space for a whole reserve."""
+        free = os.fstatvfs(self._descriptor)
+        if self._spending and free.f_bavail * free.f_frsize > 2 * RESERVE:
+            self._make_reserve()
+        return not self._spending
 
 
 def _hold(path: Path, name: str) -> IO[str]:
@@ -251,9 +260,8 @@ def _hold(path: Path, name: str) -> IO[str]:
             f"{name} is being written by {holder}", where=str(path.parent), changed="Nothing was changed",
             advice="Wait for that run to end, or stop it; its lock goes with the process",
         ) from error
-    file.truncate(0)
-    file.write(json.dumps({"holder": whoami()}))
-    file.flush()
+    with contextlib.suppress(OSError):  # on a full disk the next one is not told who, and that is all
+        os.pwrite(descriptor, json.dumps({"holder": whoami()}).ljust(256).encode(), 0)
     return file
 
 

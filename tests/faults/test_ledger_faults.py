@@ -1,0 +1,238 @@
+"""The ledger under fire: killed at every crash point and at random moments, and on a full disk.
+
+`LAMPLIGHTER_CAMPAIGN=full` runs the numbers of the assurance report: 50 kills at each named point and
+1,000 random ones. Without it a tenth of that is run. SIGKILL leaves the page cache alone, so this shows
+order and recovery, not fsync; `test_ledger.py` watches the syncs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lamplighter import crashpoints
+from lamplighter.errors import LedgerError
+from lamplighter.ledger import Ledger
+from lamplighter.model.chain import verify_chain
+from lamplighter.seals import seal_lines
+from lamplighter.store import lines
+from lamplighter.store_directory import DirectoryStore
+
+pytestmark = pytest.mark.faults
+
+FULL = os.environ.get("LAMPLIGHTER_CAMPAIGN") == "full"
+EACH, RANDOM = (50, 1000) if FULL else (5, 100)
+POINTS = [name for name in crashpoints.NAMES if not name.startswith("rollout.")]
+RUN, SITE, KEY = "run-1", "demo", "runs/run-1/ledger.jsonl"
+
+
+def work(root: Path, told: int) -> None:
+    """Replay, go on with four threads, tell the parent each record that was acknowledged, seal."""
+    store = DirectoryStore(root)
+    ledger = Ledger.open(store, RUN, SITE)
+    done = {(record.get("host"), record.get("step")) for record in ledger.records("outcome")}
+
+    def host(name: str) -> None:
+        for step in range(4):
+            if (name, step) in done:
+                continue
+            for kind in ("intent", "outcome"):
+                record = ledger.append(kind, host=name, step=step)
+                os.write(told, json.dumps([record.seq, record.hash]).encode() + b"\n")
+
+    if not ledger.sealed:
+        threads = [threading.Thread(target=host, args=(f"h{number}",)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    store.put_new("plans/one", b"plan" * 100)
+    store.swap("lease", store.get("lease"), os.urandom(8).hex().encode())
+    ledger.seal("Completed")
+    ledger.close()
+
+
+def child(
+    act: Callable[[int], None], crash: tuple[str, int] = ("", 0), kill_after: float = 0
+) -> tuple[int, bytes]:
+    """Run `act` in a forked process that dies as told; its exit status and what it had told."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(reader)
+            crashpoints._NAME, crashpoints._COUNT = crash
+            crashpoints._PASSED.clear()
+            act(writer)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    if kill_after:
+        time.sleep(kill_after)
+        os.kill(pid, signal.SIGKILL)
+    with os.fdopen(reader, "rb") as file:
+        told = file.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), told
+
+
+def check(root: Path, told: bytes) -> None:
+    """Whatever was acknowledged is there, and what is there verifies once it was opened again."""
+    store = DirectoryStore(root)
+    with Ledger.open(store, RUN, SITE) as ledger:
+        records = ledger.records()
+    for line in told.splitlines():
+        seq, digest = json.loads(line)
+        assert records[seq - 1].hash == digest
+    verdict = verify_chain(lines(store.read_log(KEY)), RUN, SITE)
+    assert verdict.failure is None
+    assert verify_chain(seal_lines(store), "", SITE).failure is None
+    plan = store.get("plans/one")
+    assert plan in (None, b"plan" * 100), "an object is whole or not there"
+    assert len(store.get("lease") or b"x" * 16) == 16
+
+
+def finish(root: Path) -> None:
+    """After the last crash the work comes to the same end as without any."""
+    status, _ = child(lambda told: work(root, told))
+    assert status == 0
+    store = DirectoryStore(root)
+    verdict = verify_chain(lines(store.read_log(KEY)), RUN, SITE)
+    assert verdict.sealed is not None
+    assert verdict.failure is None
+    seals = verify_chain(seal_lines(store), "", SITE)
+    assert (seals.count, seals.failure) == (1, None), "sealed once, however often it died"
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_killed_at_every_named_point(tmp_path: Path, name: str) -> None:
+    died = 0
+    for turn in range(EACH):
+        root = tmp_path / str(turn)
+        for again in range(2):
+            status, told = child(lambda told, root=root: work(root, told), (name, 1 + turn % 7 + again))
+            died += status == -signal.SIGKILL
+            assert status in (0, -signal.SIGKILL)
+            if status and turn % 2 == 0 and root.exists():  # half of the time, die again while recovering
+                check(root, told)
+        finish(root)
+    if name not in {"ledger.recovered", "log.truncate.before", "log.truncate.done"}:
+        assert died, f"nothing ever came past {name}"
+
+
+@pytest.mark.parametrize("name", ["log.truncate.before", "log.truncate.done", "ledger.recovered"])
+def test_killed_while_recovering(tmp_path: Path, name: str) -> None:
+    for turn in range(EACH):
+        root = tmp_path / str(turn)
+        status, told = child(lambda told, root=root: work(root, told), ("log.append.half", 1 + turn % 6))
+        assert status == -signal.SIGKILL
+        status, _ = child(lambda told, root=root: work(root, told), (name, 1))
+        assert status == -signal.SIGKILL
+        check(root, told)
+        finish(root)
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    dice = random.Random(4)  # noqa: S311 - a repeatable campaign
+    kills = turn = 0
+    while kills < RANDOM:
+        turn += 1
+        root = tmp_path / str(turn)
+        for _ in range(4):
+            if dice.random() < 0.5:
+                status, told = child(lambda told, root=root: work(root, told), ("*", dice.randint(1, 120)))
+            else:
+                status, told = child(
+                    lambda told, root=root: work(root, told), kill_after=dice.uniform(0.0005, 0.03)
+                )
+            kills += status == -signal.SIGKILL
+            if root.exists():
+                check(root, told)
+        finish(root)
+    print(f"{kills} kills in {turn} runs: 0 acknowledged records lost, 0 chains broken")  # noqa: T201 - figure
+
+
+FULL_DISK = """
+import json, os, sys
+from pathlib import Path
+from lamplighter.errors import LedgerError
+from lamplighter.ledger import Ledger
+from lamplighter.store_directory import DirectoryStore
+
+store = DirectoryStore(Path(sys.argv[1]))
+ledger = Ledger.open(store, "run-1", "demo")
+actions = refused = closed = 0
+while refused < 5 and actions < 10000:
+    name = f"host-{actions}"
+    try:
+        ledger.append("intent", host=name, step="s")
+    except LedgerError:
+        refused += 1
+        continue
+    actions += 1
+    ledger.append("outcome", host=name, step="s", note="x" * 300)
+for number in range(20):
+    ledger.append("host", host=f"host-{number}", terminal="changed")
+ledger.append("halted", why="the disk is full")
+intents, outcomes = len(ledger.records("intent")), len(ledger.records("outcome"))
+ledger.close()
+with Ledger.open(store, "run-1", "demo") as again:
+    print(json.dumps([actions, intents, outcomes, refused, again.count, ledger.count]))
+"""
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs of its own")
+@pytest.mark.parametrize("kilobytes", [64, 96, 160])
+def test_a_full_disk_means_no_action_without_a_durable_intent(tmp_path: Path, kilobytes: int) -> None:
+    """The tmpfs lives in a mount namespace of its own and goes with it."""
+    mount = f'mount -t tmpfs -o size={kilobytes}k,mode=0700 tmpfs "$1" && exec "$2" -c "$3" "$1/store"'
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", str(tmp_path),
+         sys.executable, FULL_DISK],
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    actions, intents, outcomes, refused, count, before = json.loads(done.stdout)
+    assert actions == intents == outcomes > 0
+    assert refused == 5
+    assert count == before
+
+
+def test_fifty_processes_open_one_run_and_one_gets_it(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    DirectoryStore(root)
+    go_reader, go_writer = os.pipe()
+    pids = []
+    for _ in range(50):
+        pid = os.fork()
+        if pid == 0:
+            status = 9
+            try:
+                os.close(go_writer)
+                os.read(go_reader, 1)
+                try:
+                    ledger = Ledger.open(DirectoryStore(root), RUN, SITE)
+                    ledger.append("opened")
+                    time.sleep(3)
+                    status = 0
+                except LedgerError:
+                    status = 3
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    os.close(go_reader)
+    os.close(go_writer)
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert sorted(statuses) == [0] + [3] * 49
