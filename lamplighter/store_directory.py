@@ -170,7 +170,7 @@ class DirectoryLog:
         """See `Log.append`."""
         crashpoint("log.append.before")
         if due("log.append.half"):
-            os.write(self._descriptor, data[: len(data) // 2 + 1])
+            os.write(self._descriptor, data[: len(data) // 2].rstrip(b"\n"))
             die()
         with _told(f"{self._path.name} cannot be written"):
             if not urgent and not self._refill():
