@@ -1,0 +1,181 @@
+"""`make demo`: a gated patch run on real hosts, from nothing to a verified ledger."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.lab.demo_site import REQUESTER, DemoSite
+from tests.lab.errors import LabError
+from tests.lab.estate import Estate
+from tests.lab.prefect_stack import BIN, ROOT, PrefectStack
+from tests.lab.spec import HostSpec
+
+NAME = "demo"
+HOSTS = ("web1", "web2", "app1", "app2", "db1", "mon1")
+APPROVER = "asha.patel@internal.example"
+PORT = 4200
+DONE = {"Completed", "Halted", "Rejected", "Expired", "Failed", "Crashed", "Cancelled"}
+
+
+def folder() -> Path:
+    """Where everything of the demo lives."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "lamplighter-demo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `up` or `down`. Returns: the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.demo", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    up_parser = commands.add_parser("up", help="start what is not running, then patch")
+    up_parser.add_argument("--by-hand", action="store_true", help="wait for you to approve")
+    commands.add_parser("down", help="stop everything and remove every trace")
+    arguments = parser.parse_args(argv)
+    try:
+        return down() if arguments.command == "down" else up(by_hand=arguments.by_hand)
+    except LabError as error:
+        print(f"\nThe demo stopped: {error}", file=sys.stderr)
+        print("Nothing outside the sandbox was changed. `make demo-down` removes what was started.", file=sys.stderr)
+        return 1
+
+
+def up(*, by_hand: bool) -> int:
+    """Bring the sandbox up and take one patch run through it."""
+    begun = time.monotonic()
+    estate = _estate()
+    site = DemoSite(folder(), estate)
+    if not site.path.exists():
+        site.write()
+    stack = _stack(site)
+    _say(f"ready to patch after {time.monotonic() - begun:.0f} s. The Prefect UI: {stack.url}")
+    run = _start(stack)
+    _say(f"run {run}: it surveys the hosts and plans, then waits at its gate")
+    _follow(stack, run, {"waiting for approval", *DONE})
+    if by_hand:
+        _by_hand(stack, site, run)
+    else:
+        _say(f"{APPROVER} reads the plan and signs exactly that:")
+        _show(stack, "approve", run, "--key", str(site.key(APPROVER)), "--yes", "--reason", "demo")
+    state = _follow(stack, run, DONE)
+    _say("the report:")
+    _show(stack, "show", run)
+    _say("the ledger, checked offline:")
+    _show(stack, "verify", "--site", NAME)
+    _say(_explore(stack, site))
+    return 0 if state == "Completed" else 1
+
+
+def down() -> int:
+    """Stop server and workers, take the hosts down, remove the folder."""
+    home = folder()
+    if (home / "prefect").exists():
+        PrefectStack(home / "prefect", port=PORT).stop()
+    try:
+        Estate.attach(NAME).down()
+    except LabError:
+        Estate.sweep()
+    shutil.rmtree(home, ignore_errors=True)
+    _say("the demo is gone: no process, mount, namespace or file of it is left")
+    return 0
+
+
+def _estate() -> Estate:
+    """Start the hosts, or take those that run and give them their old packages back."""
+    try:
+        estate = Estate.attach(NAME)
+    except LabError:
+        if folder().exists():
+            shutil.rmtree(folder())
+        _say("starting six Debian hosts (the first time, their base system is built: about a minute)")
+        estate = Estate(NAME, [HostSpec(name) for name in HOSTS], folder() / "estate", detached=True)
+        estate.up()
+        return estate
+    _say("the six hosts run already; they start over with the old packages")
+    for host in estate:
+        host.reset()
+    return estate
+
+
+def _stack(site: DemoSite) -> PrefectStack:
+    stack = PrefectStack(site.folder / "prefect", port=PORT, env=site.env, detached=True)
+    if not stack.running:
+        _say("starting a Prefect server (SQLite) and the MSP's worker")
+        stack.start_server()
+        stack.start_worker("msp")
+        stack.deploy()
+    return stack
+
+
+def _start(stack: PrefectStack) -> str:
+    """Start the deployment as an operator would in the UI. Returns: the run's id."""
+    answer = stack.prefect(
+        "deployment", "run", "patch-linux/demo", "--param", f"requester={REQUESTER}",
+        "--param", "change_ref=CHG-1042",
+    )
+    flow_run = next(word for word in answer.split() if len(word) == 36 and word.count("-") == 4)  # noqa: PLR2004
+    return f"patch-linux-{flow_run.replace('-', '')[:8]}"
+
+
+def _follow(stack: PrefectStack, run: str, until: set[str]) -> str:
+    """Print what the ledger says as it grows, until the run is in one of those states. Returns: it."""
+    told: set[str] = set()
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
+        time.sleep(1)
+        listed = json.loads(stack.lamplighter("runs", "--site", NAME, "--json"))
+        state = next((row["state"] for row in listed if row["run"] == run), "")
+        if state:
+            _tell_hosts(stack, run, told)
+        if state in until:
+            return str(state)
+    raise LabError(f"{run} did not get anywhere in 10 minutes; its logs are in the Prefect UI")
+
+
+def _tell_hosts(stack: PrefectStack, run: str, told: set[str]) -> None:
+    shown = json.loads(stack.lamplighter("show", run, "--json"))
+    for host in shown["hosts"]:
+        if host["host"] not in told:
+            told.add(host["host"])
+            print(f"    {host['host']:<8} {host['terminal']:<10} {host['message'][:110]}", flush=True)
+
+
+def _by_hand(stack: PrefectStack, site: DemoSite, run: str) -> None:
+    settings = " ".join(f"{name}={value}" for name, value in stack.env.items() if name.startswith(("LAMP", "PREFECT_API", "PREFECT_UI")))
+    _say(
+        f"it waits for you. In another terminal:\n\n    export {settings}\n"
+        f"    {BIN}/lamplighter approve {run} --key {site.key(APPROVER)}\n\n"
+        f"or in the browser: {stack.url}/v2/runs, open {run}, Resume, and paste what this prints:\n\n"
+        f"    {BIN}/lamplighter approve {run} --key {site.key(APPROVER)} --print\n"
+    )
+
+
+def _explore(stack: PrefectStack, site: DemoSite) -> str:
+    return (
+        f"server, worker and hosts stay up. Look around: {stack.url}/v2/runs\n"
+        f"    on demand:  {stack.url}/v2/deployments, patch-linux/demo, Run\n"
+        f"    a host:     ssh -i {site.estate.client_key} ops@{site.estate['web1'].address}\n"
+        "    the end:    make demo-down"
+    )
+
+
+def _show(stack: PrefectStack, *words: str) -> None:
+    """Run a lamplighter command with its output going straight to the reader."""
+    done = subprocess.run(  # noqa: S603
+        [str(BIN / "lamplighter"), *words], check=False, env={**os.environ, **stack.env}, cwd=ROOT
+    )
+    if done.returncode:
+        raise LabError(f"lamplighter {words[0]} ended with {done.returncode}")
+
+
+def _say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

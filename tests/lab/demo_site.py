@@ -1,0 +1,78 @@
+"""Makes a site of a sandbox estate: the demo's inventory with real addresses, keys and pins."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.lab.estate import Estate
+from tests.lab.keys import make_key, public_line
+
+ROOT = Path(__file__).resolve().parents[2]
+APPROVERS = ("asha.patel@internal.example", "kiran.shah@internal.example", "priya.nair@msp.example")
+REQUESTER = "priya.nair@msp.example"
+NAMESPACES = "lamplighter-approval@v1,lamplighter-request@v1,lamplighter-standing@v1,lamplighter-witness@v1"
+
+
+class DemoSite:
+    """A copy of inventories/demo whose hosts are an estate's.
+
+    Params: folder, where it goes; estate, up, with hosts named as in the inventory, or with any
+    other names: then the inventory is made of those; changes, laid over `site.yaml`.
+    """
+
+    def __init__(self, folder: Path, estate: Estate, changes: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder.absolute()
+        self.inventories = self.folder / "inventories"
+        self.path = self.inventories / "demo"
+        self.store = self.folder / "store"
+        self.estate = estate
+        self._changes = dict(changes or {})
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What processes need to find it."""
+        return {"LAMPLIGHTER_INVENTORIES": str(self.inventories), "LAMPLIGHTER_HOME": str(ROOT)}
+
+    def key(self, person: str) -> Path:
+        """A person's private key. Params: person, one of APPROVERS."""
+        return self.folder / "keys" / person
+
+    def write(self) -> None:
+        """Write the site, with new keys for its people."""
+        shutil.copytree(ROOT / "inventories" / "demo", self.path)
+        (self.folder / "keys").mkdir(mode=0o700)
+        lines = []
+        for person in APPROVERS:
+            make_key(self.key(person), person)
+            lines.append(f'{person} namespaces="{NAMESPACES}" {public_line(self.key(person))}\n')
+        (self.path / "approvers").write_text("".join(lines), encoding="utf-8")
+        pins = [host.host_key_line for host in self.estate]
+        (self.path / "host_keys").write_text("\n".join(pins) + "\n", encoding="utf-8")
+        self._edit("site.yaml", self._site)
+        self._edit("hosts.yaml", self._hosts)
+
+    def _site(self, site: dict[str, Any]) -> None:
+        site["store"] = f"file:{self.store}"
+        site.update(self._changes)
+
+    def _hosts(self, inventory: dict[str, Any]) -> None:
+        everything = inventory["all"]
+        everything["vars"]["ansible_ssh_private_key_file"] = str(self.estate.client_key)
+        named = {name for group in everything["children"].values() for name in group.get("hosts", {})}
+        if named != set(self.estate.hosts):
+            everything["children"] = {}
+            everything["hosts"] = {host.name: {"ansible_host": host.address} for host in self.estate}
+            return
+        for group in everything["children"].values():
+            for name, variables in group.get("hosts", {}).items():
+                if variables:
+                    variables["ansible_host"] = self.estate[name].address
+
+    def _edit(self, name: str, change: Any) -> None:  # noqa: ANN401
+        path = self.path / name
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        change(value)
+        path.write_text(yaml.safe_dump(value, sort_keys=False), encoding="utf-8")
