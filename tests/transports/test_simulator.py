@@ -42,7 +42,7 @@ def test_a_session_fits_the_protocol_and_says_it_is_simulated() -> None:
 
 
 def test_a_unit_starts_once_whoever_launches_it() -> None:
-    fleet = SimulatedFleet(1, ["a"], upgrade, faults=Faults(unit=(20, 20)), clock=FastClock())
+    fleet = SimulatedFleet(1, ["a"], upgrade, faults=Faults(unit=(1500, 1500)), clock=FastClock())
     refused = Counter[str]()
 
     def launch(_: int) -> None:
@@ -59,7 +59,7 @@ def test_a_unit_starts_once_whoever_launches_it() -> None:
     session = fleet.connect(Host("a"))
     assert session.unit_state("u") is UnitState.RUNNING
     assert session.unit_state("never") is UnitState.ABSENT
-    assert session.wait("u", timeout=60).exit_code == 0
+    assert session.wait("u", timeout=60_000).exit_code == 0
     assert session.unit_state("u") is UnitState.FINISHED
 
 
