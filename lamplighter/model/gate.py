@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lamplighter.errors import MalformedError
+from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.approval import Decision
 from lamplighter.model.attest import Code, Trust
 from lamplighter.model.canonical import sha256
@@ -50,6 +51,7 @@ from lamplighter.model.quorum import (
     satisfiable,
     stricter,
 )
+from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.model.vote import Case, GatePolicy, Refusal, Vote, judge
 
 __all__ = [
@@ -140,7 +142,8 @@ def alternatives(plan: Plan, minimum: Gate | None) -> tuple[Gate, ...]:
 def obstacles(plan: Plan, policy: GatePolicy, now: int) -> tuple[str, ...]:
     """What keeps a plan from passing whoever signs it, a sentence each; empty when nothing does."""
     gates = alternatives(plan, policy.minimum)
-    keyed = {name: one for name, one in policy.people.items() if name in policy.signers.principals}
+    able = policy.signers.able((APPROVAL, STANDING), policy.revoked)
+    keyed = {name: person for name, person in policy.people.items() if name in able}
     reasons = [satisfiable(gate, keyed, plan.requester.id) for gate in gates]
     unsatisfiable = [reason for each in reasons for reason in each] if all(reasons) else []
     expired = "a new plan: this one has expired" if plan.expires and now >= plan.expires else ""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -32,7 +32,7 @@ _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _TIME = re.compile(r"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?")
 _TIME_FORMATS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,253}")
-_OPTION = re.compile(r'([A-Za-z-]+)(?:=(?:"((?:[^"\\]|\\")*)"|([^",\s]*)))?(?:,|$)')
+_OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"\\]*)")?(?:,|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,16 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """Keys that no longer count, by `SHA256:` fingerprint."""
+
+    fingerprints: frozenset[str] = frozenset()
+
+    def __contains__(self, key: PublicKey) -> bool:
+        return bool(self.fingerprints) and key.fingerprint in self.fingerprints
+
+
+@dataclass(frozen=True, slots=True)
 class Signers:
     """Everybody who may sign, by key."""
 
@@ -78,15 +88,14 @@ class Signers:
         """Everybody with a key."""
         return frozenset(signer.principal for signers in self.by_key.values() for signer in signers)
 
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """Keys that no longer count, by `SHA256:` fingerprint."""
-
-    fingerprints: frozenset[str] = frozenset()
-
-    def __contains__(self, key: PublicKey) -> bool:
-        return key.fingerprint in self.fingerprints
+    def able(self, namespaces: Collection[str], revoked: Revoked) -> frozenset[str]:
+        """Everybody with a key, not revoked, that is listed for one of `namespaces`."""
+        return frozenset(
+            signer.principal
+            for signers in self.by_key.values()
+            for signer in signers
+            if any(map(signer.signs_in, namespaces)) and signer.key not in revoked
+        )
 
 
 def parse_signers(text: str, file: str) -> tuple[Signers, tuple[Mistake, ...]]:
@@ -132,7 +141,7 @@ def parse_revoked(text: str, file: str) -> tuple[Revoked, tuple[Mistake, ...]]:
     fingerprints: set[str] = set()
     mistakes: list[Mistake] = []
     for number, line in _lines(text, file, mistakes):
-        words = line.split()
+        words = _words(line)
         try:
             known = _FINGERPRINT.fullmatch(words[0])
             fingerprints.add(words[0] if known else _key(words).fingerprint)
@@ -147,7 +156,7 @@ def read_public(line: str) -> PublicKey:
     Raises:
         MalformedError: not one plain public key.
     """
-    return _key(line.split())
+    return _key(_words(line))
 
 
 def _lines(text: str, file: str, mistakes: list[Mistake]) -> list[tuple[int, str]]:
@@ -156,6 +165,10 @@ def _lines(text: str, file: str, mistakes: list[Mistake]) -> list[tuple[int, str
         return []
     numbered = ((number, line.strip(" \t\r")) for number, line in enumerate(text.split("\n"), 1))
     return [(number, line) for number, line in numbered if line and not line.startswith("#")]
+
+
+def _words(line: str) -> list[str]:
+    return re.split(r"[ \t]+", line.strip(" \t\r\n"))
 
 
 def _signer(line: str, number: int) -> Signer:
@@ -172,7 +185,7 @@ def _signer(line: str, number: int) -> Signer:
                      for name in ("valid-after", "valid-before"))
     if after and before and before <= after:
         raise MalformedError("valid-before is not after valid-after: the key is never valid")
-    return Signer(principal, _key(rest.split()), names, after, before, number)
+    return Signer(principal, _key(_words(rest)), names, after, before, number)
 
 
 def _check_principal(principal: str) -> None:
@@ -196,7 +209,7 @@ def _looks_like_key(rest: str) -> bool:
 def _split_options(text: str) -> tuple[str, str]:
     quoted = False
     for at, char in enumerate(text):
-        if char == '"' and text[at - 1 : at] != "\\":
+        if char == '"':
             quoted = not quoted
         elif char == " " and not quoted:
             return text[:at], text[at:].lstrip(" ")
@@ -212,7 +225,7 @@ def _options(text: str) -> dict[str, str]:
         match = _OPTION.match(text, at)
         if not match:
             raise MalformedError(f"the options {text[:80]!r} cannot be read",
-                                 advice='write name="value",name="value" without spaces')
+                                 advice='write name="value",name="value": quotes, and no spaces')
         name = match[1].lower()
         if name == "cert-authority":
             raise MalformedError("certificate authorities are refused", advice="list each approver's own key")
@@ -220,7 +233,7 @@ def _options(text: str) -> dict[str, str]:
             raise MalformedError(f"option {name[:40]!r} is not one of namespaces, valid-after, valid-before")
         if name in options:
             raise MalformedError(f"option {name} stands twice")
-        options[name] = match[2] if match[2] is not None else match[3] or ""
+        options[name] = match[2] or ""
         if not options[name]:
             raise MalformedError(f"option {name} has no value")
         at = match.end()
@@ -261,11 +274,5 @@ def _key(words: list[str]) -> PublicKey:
 
 def _in_patterns(name: str, patterns: tuple[str, ...]) -> bool:
     """OpenSSH's pattern-list (ssh_config(5), PATTERNS): a negated match wins, at least one must match."""
-    plain = [pattern for pattern in patterns if not pattern.startswith("!")]
-    negated = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    escaped = name
-    return any(_glob(escaped, one) for one in plain) and not any(_glob(escaped, one) for one in negated)
-
-
-def _glob(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern.replace("[", "[[]"))
+    matching = [one for one in patterns if fnmatchcase(name, one.removeprefix("!").replace("[", "[[]"))]
+    return bool(matching) and not any(one.startswith("!") for one in matching)
