@@ -8,6 +8,7 @@ boot, reboot, run apt and dpkg, hold locks, fill up and fall silent. Nothing lea
 ...     estate["web1"].exec("uname -n").stdout
 """
 
+from tests.lab.cleanup import leftovers, sweep
 from tests.lab.errors import LabError
 from tests.lab.estate import Estate
 from tests.lab.fleet import Fleet, FleetHost
@@ -40,4 +41,6 @@ __all__ = [
     "HostSpec",
     "LabError",
     "Repo",
+    "leftovers",
+    "sweep",
 ]

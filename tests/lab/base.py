@@ -87,7 +87,7 @@ def ensure_base() -> Base:
     base = Base(cache_folder() / f"{source.suite}-{_recipe_hash(source)}", source.suite)
     if base.root.is_dir():
         return base
-    require(["debootstrap", "gcc", "unshare", "dpkg-deb"])
+    require(["debootstrap", "dpkg-deb", "gcc", "setpriv", "unshare"])
     base.folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(base.folder.parent / "build.lock"):
         if not base.root.is_dir():
@@ -156,7 +156,11 @@ def _install_own_files(root: Path, built: Path) -> None:
 def _isolated(argv: list[str | Path]) -> None:
     """Run a build step in namespaces of its own: whatever it mounts or starts ends with it."""
     namespaces = ["--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
-    run(["unshare", *namespaces, *argv], timeout=_BUILD_SECONDS, env=proxy_environment())
+    run(
+        ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, *argv],
+        timeout=_BUILD_SECONDS,
+        env=proxy_environment(),
+    )
 
 
 @contextlib.contextmanager

@@ -147,6 +147,8 @@ class Estate:
         require(_PROGRAMS)
         self._base = ensure_base()
         keys.require_empty(self.state_dir)
+        if any(mark in f"{self.state_dir}{self._base.root}" for mark in ",:\\"):
+            raise LabError(f"overlays need paths without ',', ':' and backslashes, unlike {self.state_dir}")
         cleanup.clear_dead(self.name)
         self._entry = registry.claim(self.name, self.state_dir, detached=self._detached, wants_slot=True)
         try:

@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ _INSIDE = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LAN
 _FILLER = "/var/lib/lab-filler"
 _LOCK_HOLDER = Path(__file__).with_name("files") / "hold_lock.py"
 _BOOT_SECONDS = 20.0
+_STARTED = f"Server listening on 0.0.0.0 port {SSH_PORT}."
 
 
 class Host:
@@ -208,9 +208,10 @@ class Host:
         self.write("/etc/ssh/ssh_host_ed25519_key.pub", keys.public_line(fresh) + "\n")
         fresh.unlink()
         fresh.with_name("fresh_key.pub").replace(self._folder / "host_key.pub")
+        starts = self.console.count(_STARTED)
         _signal(self._sshd(), signal.SIGHUP)
-        time.sleep(0.1)  # it closes its socket and starts over; until then it shows the old key
-        self.wait_up()
+        if not wait_until(lambda: self.console.count(_STARTED) > starts, 10):
+            raise LabError(f"{self.name}: sshd did not start over with its new key")
 
     def kill_sessions(self) -> None:
         """Drop every ssh connection: kill the sshds behind them, not the one that listens."""
