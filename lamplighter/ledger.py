@@ -265,7 +265,7 @@ class Ledger:
             self._note(record)
 
     def _replay(self) -> None:
-        whole = _Whole(lines(self.store.read_log(ledger_key(self.run))))
+        whole = WholeLines(lines(self.store.read_log(ledger_key(self.run))))
         for record in follow(whole, self.run, self.site):
             self._note(record)
         if self.sealed:
@@ -295,8 +295,11 @@ class Ledger:
             self._by_host.setdefault(host, []).append(record)
 
 
-class _Whole:
+class WholeLines:
     """Lines up to a torn last one, which is kept apart.
+
+    Args:
+        source: a ledger's lines.
 
     Attributes:
         size: bytes of all whole lines.
@@ -329,7 +332,7 @@ def read_ledger(store: Store, run: str, site: str) -> Iterator[Record]:
         LedgerBrokenError: at the first record that does not verify.
         StoreError: the store cannot be read.
     """
-    return follow(_Whole(lines(store.read_log(ledger_key(run)))), run, site)
+    return follow(WholeLines(lines(store.read_log(ledger_key(run)))), run, site)
 
 
 def _unusable(error: StoreError, run: str) -> LedgerError:

@@ -8,11 +8,11 @@ hint where to begin looking for the end.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import ExistsError, LedgerBrokenError, LedgerError
+from lamplighter.model.canonical import sha256
 from lamplighter.model.chain import MAX_LINE, Record, genesis, make_record, read_record
 from lamplighter.store import Store
 
@@ -20,7 +20,6 @@ SEAL = "seal"
 TRIES = 1000
 _OWNER = "site"
 _HINT = "seals-end"
-_NUMBER = re.compile(r"[0-9]{8}")
 Clock = Callable[[], float]
 """Seconds since the epoch."""
 
@@ -71,8 +70,7 @@ def seal_of(store: Store, number: int) -> Record | None:
 
 def site_head(store: Store) -> Record | None:
     """The last record of the site chain; None before the first seal."""
-    hint = store.get(_HINT, limit=64) or b""
-    number = int(hint) if _NUMBER.fullmatch(hint.decode("ascii", "replace")) else 0
+    number = seals_promised(store)
     last = seal_of(store, number) if number else None
     if last is None:
         number = 0
@@ -111,6 +109,26 @@ def add_seal(store: Store, site: str, closing: Record, run: str, clock: Clock) -
     store.put_new(_marker(run), b"%08d" % record.seq)
     crashpoint("ledger.seal.marked")
     return record
+
+
+def seals_promised(store: Store) -> int:
+    """How many seals the site's chain had when its end was last noted; the chain must not be shorter."""
+    hint = store.get(_HINT, limit=64) or b""
+    return int(hint) if hint.isdigit() else 0
+
+
+def keep_witness(store: Store, seal: int, line: str) -> str:
+    """Keep a witness line (`model/witness.py`) in the store; returns its key."""
+    data = line.encode("ascii")
+    key = f"witness/{seal:08d}-{sha256(data).removeprefix('sha256:')[:16]}"
+    store.put_new(key, data)
+    return key
+
+
+def witness_lines(store: Store) -> Iterator[str]:
+    """Every witness line in the store, oldest seal first."""
+    for key in store.list("witness"):
+        yield (store.get(key, limit=MAX_LINE) or b"").decode("ascii", "replace")
 
 
 def was_sealed(store: Store, run: str) -> bool:

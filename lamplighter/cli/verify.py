@@ -1,0 +1,120 @@
+"""`lamplighter verify`: are the records whole, and do they show that every promise was kept? Offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lamplighter.cli.common import console, print_json, table
+from lamplighter.errors import SelectionError
+from lamplighter.inspection import Inspection, RunVerdict, inspect
+from lamplighter.model.audit import Problem
+from lamplighter.model.envelope import MAX_LINE, visible
+from lamplighter.seals import runs_of, site_of
+from lamplighter.site import Site, load_site_named
+from lamplighter.store import Store, open_store
+
+SHOWN = 20
+
+
+def verify(
+    path: Annotated[
+        Path | None, typer.Argument(help="a store's directory, a copy of one for example")
+    ] = None,
+    site: Annotated[
+        str, typer.Option(help="whose people and keys to judge signatures by, and whose store without PATH")
+    ] = "",
+    witness: Annotated[
+        list[Path] | None, typer.Option(help="a witness line that was kept outside the store")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the answer as JSON")] = False,
+) -> None:
+    """Check every ledger, seal and signature: exit 0 when all is sound, 1 when not, 2 when it cannot be told.
+
+    Keys that were revoked since are judged as revoked: to judge an old run as of its day, check out the
+    site's folder as it was then.
+    """
+    place = load_site_named(site) if site else None
+    store = _open(path, place)
+    name = place.name if place else site_of(store)
+    if not name or (path is not None and not any(True for _ in runs_of(store))):
+        raise SelectionError("there are no ledgers", where=store.url, advice="name the store's directory")
+    policies = (lambda runbook: place.gate_policy(runbook, store)) if place else None
+    found = inspect(store, name, policies, [_line(kept) for kept in witness or ()])
+    if as_json:
+        print_json(_as_json(found))
+    else:
+        _print(found)
+    raise typer.Exit(0 if found.sound else 1)
+
+
+def _open(path: Path | None, place: Site | None) -> Store:
+    if path is not None:
+        if not path.is_dir():
+            raise SelectionError("is no directory", where=str(path))
+        return open_store(f"file:{path.absolute()}")
+    if place is None:
+        raise SelectionError("nothing to verify", advice="give a store's directory, or --site NAME")
+    return open_store(place.store)
+
+
+def _line(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(2 * MAX_LINE).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise SelectionError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _as_json(found: Inspection) -> dict[str, Any]:
+    return {
+        "sound": found.sound, "site": found.site, "signatures": found.signatures,
+        "runs": [
+            {
+                "run": run.run, "records": run.count, "head": run.head, "state": run.state or None,
+                "problems": _problems(run.problems, "record"), "notes": list(run.notes),
+            }
+            for run in found.runs
+        ],
+        "chain": {
+            "seals": found.seals, "head": found.head, "problems": _problems(found.problems, "seal"),
+            "witnessed": {str(party): seal for party, seal in found.witnessed.items()},
+        },
+    }
+
+
+def _problems(problems: tuple[Problem, ...], number: str) -> list[dict[str, Any]]:
+    return [{number: one.record, "code": one.code, "message": one.message} for one in problems]
+
+
+def _print(found: Inspection) -> None:
+    out = console()
+    rows = [(visible(run.run), run.state or "open", str(run.count), _cell(run)) for run in found.runs]
+    out.print(table(f"runs of {visible(found.site)}", ("run", "ended", "records", "verdict"), rows))
+    for run in found.runs:
+        for problem in run.problems[:SHOWN]:
+            _say(f"{run.run}: record {problem.record}: {problem.code}: {problem.message}")
+        if len(run.problems) > SHOWN:
+            _say(f"{run.run}: {len(run.problems) - SHOWN} more; --json shows all")
+        for note in run.notes[:SHOWN]:
+            _say(f"{run.run}: note: {note}")
+    for problem in found.problems:
+        _say(f"site chain: seal {problem.record}: {problem.code}: {problem.message}")
+    last = ", ".join(f"{party} up to seal {seal}" for party, seal in found.witnessed.items() if seal)
+    _say(f"site chain: {found.seals} seals, witnessed by {last or 'nobody'}")
+    if not found.signatures:
+        _say("signatures and gates were not judged: give --site NAME to judge them by its people and keys")
+    _say("sound: nothing was edited, and every promise was kept" if found.sound else "NOT SOUND")
+
+
+def _cell(run: RunVerdict) -> str:
+    if run.problems:
+        first = run.problems[0]
+        return f"[red]record {first.record}: {first.code}[/]"
+    return "[green]sound[/]"
+
+
+def _say(text: str) -> None:
+    console().print(visible(text), markup=False, soft_wrap=True)

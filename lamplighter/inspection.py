@@ -1,0 +1,221 @@
+"""Inspects a whole store, offline: every run's chain and promises, the site's chain, its witnesses.
+
+Reads only, needs no Prefect and no network beyond the store. Used by `lamplighter verify`, and by
+`lamplighter witness` before it signs anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lamplighter.errors import LedgerBrokenError, MalformedError
+from lamplighter.ledger import WholeLines
+from lamplighter.model.approval import Decision, read_statement
+from lamplighter.model.audit import Audit, Problem
+from lamplighter.model.canonical import MAX_BYTES, sha256
+from lamplighter.model.chain import Break, Chain, Record, follow
+from lamplighter.model.envelope import read_line
+from lamplighter.model.gate import GatePolicy, GateResult, evaluate
+from lamplighter.model.party import Party
+from lamplighter.model.plan import read_plan
+from lamplighter.model.witness import Witnessed, judge_witness
+from lamplighter.run import dropped_lines, plan_key
+from lamplighter.seals import ledger_key, runs_of, seal_lines, seals_promised, witness_lines
+from lamplighter.store import Store, lines
+
+Policies = Callable[[str], GatePolicy]
+"""Runbook id to what the site's gate judges by."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunVerdict:
+    """What one ledger shows.
+
+    Attributes:
+        run: its id.
+        count: records that verify, from the first.
+        head: hash of the last of them.
+        state: how the run ended; empty while it is open.
+        problems: broken promises and the first broken record, first record first.
+        notes: what is worth knowing and no problem: a crash's torn tail, intents still open.
+    """
+
+    run: str
+    count: int
+    head: str
+    state: str
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a store shows.
+
+    Attributes:
+        site: its name.
+        runs: one verdict each, sorted by id.
+        seals: how many records the site's chain has, as far as it verifies.
+        head: hash of the last.
+        problems: of the site's chain; `record` is the seal's number.
+        witnessed: by party, the last seal it has countersigned; 0 for none.
+        signatures: False when no site was given: then gates and witnesses' keys were not judged.
+    """
+
+    site: str
+    runs: tuple[RunVerdict, ...]
+    seals: int
+    head: str
+    problems: tuple[Problem, ...]
+    witnessed: Mapping[Party, int] = field(default_factory=dict)
+    signatures: bool = True
+
+    @property
+    def sound(self) -> bool:
+        """No problem anywhere."""
+        return not self.problems and not any(run.problems for run in self.runs)
+
+
+def inspect(
+    store: Store, site: str, policies: Policies | None = None, kept: Sequence[str] = ()
+) -> Inspection:
+    """Inspect everything in a store.
+
+    Args:
+        store: opened for reading is enough.
+        site: whose it is said to be.
+        policies: the site's people and keys by runbook; None leaves signatures unjudged.
+        kept: witness lines that were kept outside the store.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    verdicts = {run: inspect_run(store, run, site, policies) for run in runs_of(store)}
+    trust = policies("") if policies else None
+    witnesses = [judge_witness(line, trust) for line in [*witness_lines(store), *kept]]
+    chain = Chain("", site)
+    wanted = {one.statement.seal for one in witnesses if one.statement}
+    problems, seen = _follow_seals(store, chain, verdicts, wanted)
+    problems += _unwitnessed(witnesses, site, chain.count, seen)
+    promised = seals_promised(store)
+    if promised > chain.count:
+        what = f"the site's chain ends at {chain.count} and once had {promised} seals"
+        problems.append(Problem(chain.count + 1, "cut-back", what))
+    return Inspection(
+        site, tuple(verdicts.values()), chain.count, chain.head, tuple(sorted(problems)),
+        _last_by_party(witnesses, seen), policies is not None,
+    )
+
+
+def inspect_run(store: Store, run: str, site: str, policies: Policies | None = None) -> RunVerdict:
+    """Check one run's chain and judge its promises; memory grows with its hosts, not its records."""
+    judge = _Judge(store, policies) if policies else None
+    audit = Audit(run, site, lambda digest: store.get(plan_key(digest), limit=MAX_BYTES), judge)
+    chain = Chain(run, site)
+    whole = WholeLines(lines(store.read_log(ledger_key(run))))
+    broken: list[Problem] = []
+    try:
+        for record in follow(whole, run, site):
+            chain.extend(record)
+            audit.note(record)
+    except LedgerBrokenError as error:
+        broken.append(Problem(error.record, error.reason, error.message))
+    notes = [f"{step} on {host} has no outcome yet" for host, step in sorted(audit.open)]
+    if whole.torn and chain.sealed:
+        broken.append(Problem(chain.count + 1, Break.AFTER_SEAL, "something follows the closing record"))
+    elif whole.torn:
+        notes.append(f"{len(whole.torn)} bytes of an unfinished record; the next resume removes them")
+    state = str(chain.sealed.get("state", "")) if chain.sealed else ""
+    found = tuple(sorted([*audit.finish(), *broken], key=lambda problem: problem.record))
+    return RunVerdict(run, chain.count, chain.head, state, found, () if chain.sealed else tuple(notes))
+
+
+def _follow_seals(
+    store: Store, chain: Chain, runs: Mapping[str, RunVerdict], wanted: set[int]
+) -> tuple[list[Problem], dict[int, str]]:
+    """Walk the site's chain beside the ledgers; remember the hashes that witnesses speak of."""
+    problems: list[Problem] = []
+    seen = {0: chain.head} if 0 in wanted else {}
+    sealed: set[str] = set()
+    try:
+        for line in seal_lines(store):
+            seal = chain.accept(line)
+            if seal.seq in wanted:
+                seen[seal.seq] = seal.hash
+            problems += _against_run(seal, runs, sealed)
+    except LedgerBrokenError as error:
+        return [*problems, Problem(error.record, error.reason, error.message)], seen
+    for run in runs.values():
+        if run.state and run.run not in sealed:
+            what = f"run {run.run} is sealed and not in the site's chain; resume it"
+            problems.append(Problem(chain.count, "not-in-chain", what))
+    return problems, seen
+
+
+def _against_run(seal: Record, runs: Mapping[str, RunVerdict], sealed: set[str]) -> Iterable[Problem]:
+    run = str(seal.get("run"))
+    verdict = runs.get(run)
+    if run in sealed:
+        yield Problem(seal.seq, "sealed-twice", f"run {run} is sealed a second time")
+    sealed.add(run)
+    if verdict is None:
+        yield Problem(seal.seq, "run-gone", f"the ledger of run {run} is gone")
+    elif (verdict.count, verdict.head) != (seal.get("count"), seal.get("head")):
+        yield Problem(
+            seal.seq, "run-differs",
+            f"run {run} was sealed with {seal.get('count')} records; {verdict.count} verify now"
+            + ("" if verdict.count != seal.get("count") else ", with another head"),
+        )
+
+
+def _unwitnessed(
+    witnesses: Iterable[Witnessed], site: str, count: int, seen: Mapping[int, str]
+) -> Iterable[Problem]:
+    """What was countersigned must still stand."""
+    for one in witnesses:
+        said = one.statement
+        if one.refused or said is None:
+            what = f"a witness line does not count: {one.refused}"
+            yield Problem(said.seal if said else 0, f"witness-{one.refused}", what)
+        elif said.site != site:
+            yield Problem(said.seal, "witness-foreign", f"a witness line is about the site {said.site!r}")
+        elif said.seal > count:
+            what = f"{said.witness} witnessed seal {said.seal}, and {count} are left"
+            yield Problem(count + 1, "cut-back", what)
+        elif seen.get(said.seal) != said.head:
+            what = f"seal {said.seal} is not the one that {said.witness} witnessed"
+            yield Problem(said.seal, "rewritten", what)
+
+
+def _last_by_party(witnesses: Iterable[Witnessed], seen: Mapping[int, str]) -> dict[Party, int]:
+    last = dict.fromkeys(Party, 0)
+    for one in witnesses:
+        if one.person and one.statement and seen.get(one.statement.seal) == one.statement.head:
+            last[one.person.party] = max(last[one.person.party], one.statement.seal)
+    return last
+
+
+class _Judge:
+    """The gate as it stood: the lines recorded by then, and those left in the store for this plan."""
+
+    def __init__(self, store: Store, policies: Policies) -> None:
+        self._store, self._policies = store, policies
+        self._policy: GatePolicy | None = None
+        self._dropped: tuple[str, ...] = ()
+
+    def __call__(self, plan: bytes, recorded: Sequence[str], when: int) -> GateResult:
+        if self._policy is None:
+            self._policy = self._policies(read_plan(plan).runbook)
+            self._dropped = dropped_lines(self._store, sha256(plan))
+        dropped = [line for line in self._dropped if line not in recorded and _counts_by(line, when)]
+        return evaluate(plan, [*recorded, *dropped], self._policy, when)
+
+
+def _counts_by(line: str, when: int) -> bool:
+    """A line left in the store has no recorded arrival: a reject or revoke counts from its own date."""
+    try:
+        statement = read_statement(read_line(line).statement)
+    except MalformedError:
+        return True
+    return statement.decision is Decision.APPROVE or statement.not_before <= when
