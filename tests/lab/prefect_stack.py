@@ -98,12 +98,14 @@ class PrefectStack:
         )
         self._wait("server", self._healthy)
 
-    def start_worker(self, pool: str, limit: int = 10) -> None:
+    def start_worker(self, pool: str) -> None:
         """Start a process worker.
+
+        Without `--limit`: a worker that has one dies when a run is resumed while its suspended process
+        is still ending. The pool's own concurrency limit does the same and has no such trouble.
 
         Args:
             pool: made if need be.
-            limit: flow runs at once.
         """
         name = f"worker-{pool}"
         self.start(
@@ -118,8 +120,6 @@ class PrefectStack:
                 "process",
                 "--name",
                 name,
-                "--limit",
-                str(limit),
             ],
         )
         self._wait(name, lambda: self._has_worker(pool))
