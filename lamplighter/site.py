@@ -8,8 +8,10 @@ and every mistake in any of them comes in one report, with file and line and wha
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -23,9 +25,12 @@ from lamplighter.model.runbook import Runbook, Waves
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Revoked, Signers
 from lamplighter.site_checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
-from lamplighter.site_files import Files, read_files
+from lamplighter.site_files import FILES, Files, read_files
 from lamplighter.site_schema import RolloutEntry, SiteEntry
 from lamplighter.store import Store
+
+SETTLED = 2.0
+"""Seconds after which a file's times can be trusted to show the next change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class Site:
         return limits, waves
 
     def minimum(self, runbook: str) -> Gate | None:
-        """The gate this site asks for, whatever the runbook of that id says; None when it asks for nothing."""
+        """The gate this site asks for, whatever the runbook says; None when for nothing."""
         return minimum_gate(self.gates, runbook)
 
     def gate(self, runbook: Runbook) -> Gate:
@@ -165,7 +170,7 @@ class _Used(Mapping[str, str]):
         return data.decode("ascii", "replace")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._store.list("approvals/used"))
+        return (key.rpartition("/")[2] for key in self._store.list("approvals/used/"))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -227,11 +232,42 @@ def load_site(path: Path, runbooks: Mapping[str, Runbook] | None = None) -> Site
     Raises:
         SiteError: with every mistake of every file.
     """
+    stamp = None if runbooks else _stamp(path)
+    return _load(path, runbooks) if stamp is None else _load_unchanged(path, stamp)
+
+
+def _load(path: Path, runbooks: Mapping[str, Runbook] | None) -> Site:
     files = read_files(path)
     check_files(files, runbooks)
     if files.report or files.entry is None:
         raise SiteError(tuple(files.report))
     return _site(files, files.entry)
+
+
+@lru_cache(maxsize=4)
+def _load_unchanged(path: Path, stamp: tuple[object, ...]) -> Site:
+    """A run looks every few seconds who may still sign; 10,000 hosts are not parsed each time for that."""
+    del stamp  # only tells the cache whether anything changed
+    return _load(path, None)
+
+
+def _stamp(path: Path) -> tuple[object, ...] | None:
+    """What changes when a site's file does; None while one is so young that a change might not show.
+
+    File systems tick in milliseconds: a second write within the tick of the first leaves no trace in the
+    times. Two seconds later that cannot happen any more.
+    """
+    stamps: list[object] = [os.environ.get("HOME")]  # the store's URL may be made of it
+    for name in FILES:
+        try:
+            found = (path / name).stat()
+        except OSError:
+            stamps.append(None)
+            continue
+        if time.time() - max(found.st_mtime, found.st_ctime) < SETTLED:
+            return None
+        stamps += (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return tuple(stamps)
 
 
 def check_site(

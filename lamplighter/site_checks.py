@@ -109,7 +109,7 @@ class _SiteChecks:
     def deployment(self, path: Path_, deployment: DeploymentEntry) -> None:
         self.known_runbook((*path, "runbook"), deployment.runbook, or_default=False)
         self.options((*path, "options"), deployment)
-        if self.files.inventory.hosts:
+        if self.files.clean(HOSTS):
             try:
                 select(self.files.inventory, deployment.hosts)
             except SelectionError as error:
@@ -162,13 +162,16 @@ class _SiteChecks:
         keyed = {person.id: person for person in self.files.people if person.id in able}
         advice = f"give somebody the role, and a line in {APPROVERS} for {APPROVAL}"
         wanted = site_gates(self.entry)
+        told: set[str] = set()
         for key, gate in wanted.items():
             for reason in satisfiable(gate, keyed):
                 self.note(("gates", key), reason, advice)
+                told.add(key)
         for place, deployment in enumerate(self.entry.deployments):
             runbook = (self.runbooks or {}).get(deployment.runbook)
-            if runbook is None or not runbook.gate.requirements:
+            if runbook is None or not runbook.gate.requirements or told & {DEFAULT, runbook.id}:
                 continue
+            told.add(runbook.id)
             minimum = minimum_gate(wanted, runbook.id)
             gate = stricter(runbook.gate, minimum) if minimum else runbook.gate
             for reason in satisfiable(gate, keyed):

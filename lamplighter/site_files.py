@@ -16,6 +16,7 @@ from lamplighter.transports.ssh_hostkeys import KnownHosts
 
 SITE, HOSTS, PEOPLE = "site.yaml", "hosts.yaml", "people.yaml"
 HOST_KEYS, APPROVERS, REVOKED = "host_keys", "approvers", "revoked_keys"
+FILES = (SITE, HOSTS, PEOPLE, HOST_KEYS, APPROVERS, REVOKED)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lamplighter.errors import MalformedError
 from lamplighter.model.canonical import Json
 from lamplighter.model.inventory import ALL, UNGROUPED, Group, Host, Inventory, assemble, find_cycle
 from lamplighter.model.selection import closest
@@ -132,9 +133,11 @@ class _Reader:
 
     def _names(self, pattern: str, line: int) -> list[tuple[str, int | None]]:
         """The hosts a key of `hosts` stands for: `web[01:10]`, `web1:2222`."""
-        names, port, wrong = expand(pattern, MAX_HOSTS - len(self.host_vars))
-        if wrong:
-            self.source.mistake(line, f"`{pattern[:80]}` {wrong}", name_advice(pattern))
+        try:
+            names, port = expand(pattern, MAX_HOSTS - len(self.host_vars))
+        except MalformedError as error:
+            self.source.mistake(line, f"`{pattern[:80]}` {error.message}", error.advice)
+            return []
         return [(name, port) for name in names]
 
     def _host(self, group: str, name: str, port: int | None, line: int) -> None:

@@ -16,6 +16,7 @@ from lamplighter.model.party import Party
 from lamplighter.model.selection import closest
 from lamplighter.site_yaml import Node, Source
 
+KEY = "[key]"  # how pydantic marks that a mapping's key is wrong, and not its value
 SLUG = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 PRINCIPAL = r"^[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*$"
 
@@ -132,7 +133,7 @@ class SiteEntry(Strict):
 class PeopleEntry(Strict):
     """`people.yaml`."""
 
-    people: dict[Principal, PersonEntry]
+    people: Annotated[dict[Principal, PersonEntry], Field(min_length=1)]
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -165,8 +166,10 @@ def _worded(
     model: type[Strict], root: Node, errors: list[ErrorDetails]
 ) -> Iterable[tuple[int, str, str]]:
     for error in errors:
-        path = tuple(part for part in error["loc"] if part != "[key]")  # pydantic's mark for a bad key
+        path = tuple(part for part in error["loc"] if part != KEY)
         message, advice = _sentence(model, path, error)
+        if len(path) < len(error["loc"]):
+            message = f"`{path[-1]}` cannot be a key here"
         yield root.line_of(path), message, advice
 
 
@@ -245,17 +248,20 @@ def _resolved(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 def _dotted(path: tuple[int | str, ...]) -> str:
     text = ""
     for part in path:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            text += part if not text else f"[{part}]" if "." in part else f".{part}"
     return text or "the file"
 
 
 def _shown(value: object) -> str:
     """A value as the writer wrote it, short; a mapping or list is named, not printed."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return "a mapping"
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         return "a list"
-    if value is None:
+    if value is None or value in ("", [], {}):
         return "empty"
     if isinstance(value, bool):
         return str(value).lower()

@@ -20,7 +20,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$-]{0,103}", re.ASCII)
 _HA_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _OLD = {
-    "ansible_ssh_host": "ansible_host", "ansible_ssh_port": "ansible_port", "ansible_ssh_user": "ansible_user",
+    "ansible_ssh_host": "ansible_host", "ansible_ssh_port": "ansible_port",
+    "ansible_ssh_user": "ansible_user",
 }
 _KNOWN = (
     "ansible_host", "ansible_port", "ansible_user", "ansible_password", "ansible_connection",
@@ -85,7 +86,8 @@ def holds_secret(name: str, value: object) -> bool:
 def _shown(node: Node) -> str:
     if isinstance(node.value, dict | list) or node.value is None:
         return node.kind
-    return f"`{str(node.value)[:60]}`"
+    text = str(node.value).lower() if isinstance(node.value, bool) else str(node.value)
+    return f"`{text[:60]}`"
 
 
 def _is_port(value: object) -> bool:

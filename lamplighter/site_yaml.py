@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from lamplighter.errors import Mistake
+from lamplighter.model.selection import visible
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
@@ -45,7 +46,7 @@ class Source:
 
     def mistake(self, line: int, message: str, advice: str = "") -> None:
         """Note a mistake at a 1-based line; 0 means the whole file."""
-        self.report.append(Mistake(self.file, line, message, advice))
+        self.report.append(Mistake(self.file, line, visible(message), visible(advice)))
 
 
 @dataclass(slots=True, eq=False)
@@ -151,7 +152,7 @@ def parse_yaml(text: str, source: Source) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        source.mistake(line, f"not YAML: {error.problem or error.context}", _yaml_advice(text, line))
+        source.mistake(line, *_yaml_problem(text, line, error.problem or error.context or "unreadable"))
         return None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -252,7 +253,8 @@ class _Builder:
             self.source.mistake(key.line, f"a key must be text, not {key.kind}")
             return f"line {key.line}"
         word = "nothing" if key.value is None else str(key.value).lower()
-        self.source.mistake(key.line, f"this key is read as {word} ({key.kind})", "put it in quotation marks")
+        self.source.mistake(key.line, f"this key is read as {word}, not as text",
+                            "put it in quotation marks")
         return word
 
     def _scalar(self, event: yaml.ScalarEvent) -> Node:
@@ -320,9 +322,9 @@ def _resolve(text: str) -> Scalar:
             return text
 
 
-def _yaml_advice(text: str, line: int) -> str:
+def _yaml_problem(text: str, line: int, problem: str) -> tuple[str, str]:
     lines = text.splitlines()
     here = lines[line - 1] if 0 < line <= len(lines) else ""
     if "\t" in here[: len(here) - len(here.lstrip())]:
-        return "indent with spaces, never with tabs"
-    return "check the indentation and the colons of this line and the one above"
+        return "the line is indented with a tab", "indent with spaces"
+    return f"not YAML: {problem}", "check the indentation, colons and brackets of this line and the one above"

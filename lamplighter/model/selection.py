@@ -23,6 +23,7 @@ from lamplighter.model.inventory import ALL, Host, Inventory
 MAX_LENGTH = 65_536
 MAX_REGEX = 100
 MAX_REPEATS = 3
+_SHOWN = 80
 _SHOWN_GROUPS = 20
 _WILD = frozenset("*?[")
 _SUBSCRIPT = re.compile(r"(?P<base>.+)\[(?:(?P<one>-?\d{1,9})|(?P<first>\d{1,9})[:-](?P<last>\d{0,9}))\]")
@@ -45,7 +46,7 @@ def select(inventory: Inventory, pattern: str) -> tuple[Host, ...]:
     """
     chosen = _chosen(inventory, pattern)
     if not chosen:
-        raise SelectionError(f"the selection `{pattern}` leaves no host", where="selection",
+        raise SelectionError(f"the selection `{visible(pattern, _SHOWN)}` leaves no host", where="selection",
                              changed="Nothing was changed", advice=_known(inventory))
     return tuple(host for name, host in inventory.hosts.items() if name in chosen)
 
@@ -118,8 +119,9 @@ def _part(found: tuple[str, ...], subscript: re.Match[str], term: str) -> tuple[
         last = int(subscript["last"]) if subscript["last"] else len(found) - 1
         part = found[int(subscript["first"]):last + 1]
     if not part:
+        base = visible(subscript["base"], _SHOWN)
         raise SelectionError(
-            f"`{term}` names no host: `{subscript['base']}` has {len(found)}, counted from 0",
+            f"`{visible(term, _SHOWN)}` names no host: `{base}` has {len(found)}, counted from 0",
             where="selection", changed="Nothing was changed", advice="Correct the number in brackets",
         )
     return part
@@ -135,7 +137,7 @@ def _regex(term: str) -> re.Pattern[str]:
     repeats = len(re.findall(r"[*+{]", text))
     if not text or len(text) > MAX_REGEX or repeats > MAX_REPEATS or re.search(r"\)[*+{]", text):
         raise SelectionError(
-            f"the regular expression `{term[:MAX_REGEX]}` is empty or too costly", where="selection",
+            f"the regular expression `{visible(term, _SHOWN)}` is empty or too costly", where="selection",
             changed="Nothing was changed",
             advice=f"Use at most {MAX_REGEX} characters, {MAX_REPEATS} of `*`, `+`, `{{`, and none of them "
             "after `)`; or a group",
@@ -144,7 +146,7 @@ def _regex(term: str) -> re.Pattern[str]:
         return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise SelectionError(
-            f"the regular expression `{term}` cannot be read: {error}", where="selection",
+            f"the regular expression `{visible(term, _SHOWN)}` cannot be read: {error}", where="selection",
             changed="Nothing was changed", advice="`:` and `,` always separate terms; avoid them inside",
         ) from error
 
@@ -160,7 +162,7 @@ def _is_address(pattern: str) -> bool:
 def _unknown(inventory: Inventory, name: str) -> SelectionError:
     close = closest(name.strip("*?~[]"), (*inventory.groups, *inventory.hosts))
     hint = f"Did you mean `{close}`? " if close else ""
-    return SelectionError(f"`{name}` names no host and no group", where="selection",
+    return SelectionError(f"`{visible(name, _SHOWN)}` names no host and no group", where="selection",
                           changed="Nothing was changed", advice=hint + _known(inventory))
 
 
@@ -175,3 +177,11 @@ def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     names = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
     return names[found[0]] if found else ""
+
+
+def visible(text: str, limit: int = 1000) -> str:
+    """Text from outside for a message: cut, and what a terminal would obey or hide is spelt out."""
+    cut = text if len(text) <= limit else f"{text[:limit]}..."
+    return cut if cut.isprintable() else "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut
+    )
