@@ -9,6 +9,7 @@ Advisory ids are not claimed: apt does not carry them, and a changelog is a down
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -178,21 +179,22 @@ def read_facts(
             advice="take it out of the selection, or patch it with the runbook for its system",
         )
     needed = ("boot_id", "packages", "simulation", "refreshed", "clock_end")
-    absent = [name for name in needed if name not in reading]
+    absent = [name for name in needed if name not in reading or (name != "simulation" and reading[name].code)]
     if absent:
         raise UnusableError(
             f"its answer breaks off before {absent[0]}", where=where, changed=NOTHING,
             advice="run `apt-get -s dist-upgrade` there by hand and look",
         )
-    first, refreshed, last = (float(reading[name].text) for name in ("clock", "refreshed", "clock_end"))
+    first, refreshed, last = (_clock(reading, name, where) for name in ("clock", "refreshed", "clock_end"))
     kernel = linux.kernels(reading["kernels"].text)
+    support = reading["release"].text.strip() or debian.known_release(release.codename)
     others = reading["others"].text.strip()
     wanted = debian.simulation(reading["simulation"].code, reading["simulation"].text)
     return AptFacts(
         scope=scope, release=release,
-        support=debian.end_of_life(reading["release"].text, debian.day(received)),
+        support=debian.end_of_life(support, debian.day(received)),
         boot_id=reading["boot_id"].text.strip(),
-        uptime=int(float((reading["uptime"].text.split() or ["0"])[0])),
+        uptime=_whole(reading["uptime"].text),
         kernels=kernel, clock=linux.clock_offset(sent, received, first, last),
         lock=debian.lock_holder(reading["lock"].text),
         space=linux.spaces(reading["space"].text),
@@ -204,6 +206,20 @@ def read_facts(
         age=max(0, int(last - refreshed)), wanted=wanted,
         others=max(0, int(others) - len(wanted.install)) if others.isdigit() else 0,
     )
+
+
+def _clock(reading: linux.Reading, name: str, where: str) -> float:
+    """A reading of the host's clock, in seconds since the epoch."""
+    try:
+        return float(reading[name].text)
+    except ValueError:
+        said = f"its clock reads {reading[name].text[:50]!r}, which is no time"
+        raise UnusableError(said, where=where, changed=NOTHING, advice="run `date +%s.%N` there") from None
+
+
+def _whole(text: str) -> int:
+    found = re.match(r"\d+", text)
+    return int(found[0]) if found else 0
 
 
 def with_rehearsal(facts: AptFacts, reading: linux.Reading) -> AptFacts:
@@ -266,7 +282,8 @@ def _prepare(host: Host, step: Step, session: Session) -> tuple[str, ...]:
             host, linux.spaces(reading["space"].text), rehearsal.install, download_kb, disk_kb)
     if not problems and reading["fetch"].code:
         said = debian.complaint(reading["fetch"].text) or f"exit code {reading['fetch'].code}"
-        problems.append(f"the packages cannot be downloaded: {said}")
+        locked = debian.lock_problem(reading["fetch"].text)
+        problems.append(locked or f"the packages cannot be downloaded: {said}")
     if problems:
         raise RefusedError("; ".join(problems), where=host.name, changed=NOTHING,
                            advice="mend that, or plan the host again")

@@ -17,6 +17,9 @@ from tasks.linux import Kernels, Reading, Services, asks_for_reboot, kernels, se
 LAST_LINES = 15
 HISTORY_LINES = 12
 LINE = 300
+DPKG_FAILED = "Sub-process /usr/bin/dpkg"
+"""apt says so when dpkg was begun: from then on, scripts of packages may have done anything."""
+UNCHANGED = "nothing was changed: every package is at its old version and configured"
 AGAIN = "it was waited for in vain; nothing was changed; plan the host again when that is done"
 MEND = "read what its scripts printed (/var/log/apt/term.log), mend that, then `dpkg --configure -a`"
 
@@ -77,8 +80,8 @@ def judge_upgrade(step: Step, done: Completed | None, now: State) -> Outcome:
         now: the host afterwards.
 
     Returns:
-        ok: every package is at its planned version and configured. refused: a lock kept apt from starting.
-        failed: some or none are; unknown: dpkg is still at work.
+        ok: every package is at its planned version and configured. refused: apt never called dpkg, for a
+        lock or because the change is not possible. failed: some or none are. unknown: dpkg is still at work.
     """
     wrong, broken = _wrong(step, now), now.packages.broken
     moved = [name for name, version in step.args["install"].items()
@@ -88,13 +91,15 @@ def judge_upgrade(step: Step, done: Completed | None, now: State) -> Outcome:
     if not wrong and not broken and not now.packages.interrupted:
         count = len(step.args["install"]) + len(step.args["remove"])
         said = "" if ending == ENDED_WELL else f", although {ending}"
-        return _outcome(StepResult.OK, f"{count} packages are as planned{said}", step, done, now)
+        many = "1 package is" if count == 1 else f"{count} packages are"
+        return _outcome(StepResult.OK, f"{many} as planned{said}", step, done, now)
     if now.lock and done is None:
         said = f"{ending}, and dpkg's lock is held by {now.lock}: it may still be at work"
         return _outcome(StepResult.UNKNOWN, said, step, done, now)
-    locked = lock_problem(done.stdout + done.stderr) if done else ""
-    if not moved and not broken and locked:
-        return _outcome(StepResult.REFUSED, f"{locked}; {AGAIN}", step, done, now)
+    if done and not moved and not broken and DPKG_FAILED not in _said(done):
+        locked = lock_problem(_said(done))
+        said = f"{locked}; {AGAIN}" if locked else f"{ending}; {UNCHANGED}; plan the host again"
+        return _outcome(StepResult.REFUSED, said, step, done, now)
     return _outcome(StepResult.FAILED, _failure(ending, wrong, moved, now), step, done, now)
 
 
@@ -107,7 +112,7 @@ def judge_repair(step: Step, done: Completed | None, now: State) -> Outcome:
     if now.lock and done is None:
         said = f"{ending}, and dpkg's lock is held by {now.lock}: it may still be at work"
         return _outcome(StepResult.UNKNOWN, said, step, done, now)
-    locked = lock_problem(done.stdout + done.stderr) if done else ""
+    locked = lock_problem(_said(done))
     if locked:
         return _outcome(StepResult.REFUSED, f"{locked}; {AGAIN}", step, done, now)
     what = some(f"{name} is still {status}" for name, status in broken.items()) or "its journal is unfinished"
@@ -134,12 +139,16 @@ def unhealthy(plan: HostPlan, now: State) -> tuple[str, ...]:
 ENDED_WELL = "apt ended well"
 
 
+def _said(done: Completed | None) -> str:
+    return f"{done.stdout}\n{done.stderr}" if done else ""
+
+
 def _ending(done: Completed | None) -> str:
     if done is None:
         return "the unit left no exit code (it was killed, or the host went down)"
     if done.exit_code == 0:
         return ENDED_WELL
-    said = complaint(done.stdout + "\n" + done.stderr)
+    said = complaint(_said(done))
     return f"it ended with exit code {done.exit_code}" + (f" ({said[:LINE]})" if said else "")
 
 
@@ -155,7 +164,7 @@ def _wrong(step: Step, now: State) -> list[str]:
 def _failure(ending: str, wrong: list[str], moved: list[str], now: State) -> str:
     broken = now.packages.broken
     if not moved and not broken:
-        return f"{ending}; nothing was changed: every package is at its old version and configured"
+        return f"{ending}; {UNCHANGED}"
     said = [ending]
     if broken:
         said.append(some(f"{name} is left {status}" for name, status in broken.items()))
@@ -173,14 +182,14 @@ def _outcome(result: StepResult, summary: str, step: Step, done: Completed | Non
 
 def _data(step: Step, done: Completed | None, now: State) -> Mapping[str, Json]:
     """Proof in a few kilobytes; package maps are as long as the change."""
-    text = (done.stdout + done.stderr).encode() if done else b""
+    text = _said(done).encode()
     concerned = sorted({name for key in ("install", "remove", "broken") for name in step.args.get(key, ())})
     return {
         "exit": done.exit_code if done else None,
         "seconds": round(done.seconds) if done else None,
         "output": {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text),
                    "whole": not (done is None or done.truncated)},
-        "last": [line[:LINE] for line in text.decode().splitlines() if line.strip()][-LAST_LINES:],
+        "last": [line[:LINE] for line in _said(done).splitlines() if line.strip()][-LAST_LINES:],
         "before": {**step.args.get("from", {}), **step.args.get("remove", {})},
         "after": {name: now.packages.version(name) for name in concerned},
         "broken": dict(now.packages.broken), "audit": now.audit, "held": list(now.packages.held),

@@ -180,7 +180,7 @@ def _upgrade(facts: AptFacts) -> Step | None:
         counts.append(f"install {len(args['new'])} new")
     if args["remove"]:
         counts.append(f"REMOVE {len(args['remove'])}")
-    listed = some(f"{one.name} {one.new}" for one in facts.changes)
+    listed = some(f"{one.name} {one.new or 'removed'}" for one in (*facts.removals, *facts.changes))
     security = f", {len(args['security'])} for security" if args["security"] else ""
     return Step("upgrade", "apt.install", f"{', '.join(counts)}{security}: {listed}", args, _undo(facts))
 
@@ -219,14 +219,15 @@ def _nothing(host: Host, facts: AptFacts, notes: Sequence[str]) -> HostPlan:
 
 def _problems(host: Host, facts: AptFacts, *, repair: bool) -> Iterable[str]:
     """Everything that speaks against touching the host, as sentences; each says what to do."""
-    if facts.lock:
+    if facts.lock:  # packages half-way through are then to be expected, and say nothing
         yield f"dpkg's lock is held by {facts.lock}: plan again when it is done"
+    else:
+        yield from _dpkg_problems(facts, repair=repair)
     if abs(facts.clock) > MOST_CLOCK_SECONDS:
         side = "ahead of" if facts.clock > 0 else "behind"
         yield f"its clock is {abs(facts.clock):.0f} s {side} the worker's: mend its time service"
     if facts.refresh:
         yield facts.refresh
-    yield from _dpkg_problems(facts, repair=repair)
     for error in dict.fromkeys((facts.wanted.error, facts.rehearsal.error)):
         if error:
             yield f"apt cannot work out the updates: {error}"
@@ -252,7 +253,7 @@ def space_problems(
     host: Host, space: Iterable[Space], changes: Iterable[Change], download_kb: int, disk_kb: int
 ) -> Iterable[str]:
     """Sentences for every path with too little room for the change, or for the site's own minimum."""
-    space = tuple(space)
+    space, told = tuple(space), set[tuple[str, int]]()
     device = {one.path: (one.device, one.size_kb) for one in space}
     kernels = sum(bool(re.match(r"linux-image-\d", one.name)) and not one.old for one in changes)
     needs = (("/var/cache/apt/archives", download_kb), ("/usr", max(0, disk_kb) + download_kb),
@@ -264,7 +265,8 @@ def space_problems(
             yield f"{LEAST_FREE_VARS[one.path]} is {str(least)[:50]!r}: write a whole number of MB"
             continue
         problem = one.problem(need, None if least is None else least * 1024)
-        if problem:
+        if problem and device[one.path] not in told:  # once a file system, not once a path
+            told.add(device[one.path])
             yield problem
 
 

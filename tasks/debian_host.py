@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 FAMILY = {"debian", "ubuntu"}
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?")
@@ -49,11 +50,17 @@ def release(text: str) -> Release:
     )
 
 
+def known_release(codename: str) -> str:
+    """The row of `releases.csv` for hosts without distro-info-data, as `end_of_life` takes it."""
+    head, *rows = (Path(__file__).parent / "releases.csv").read_text(encoding="ascii").splitlines()
+    return next((f"{head}\n{row}" for row in rows if codename and row.startswith(f"{codename},")), "")
+
+
 def end_of_life(text: str, today: date) -> str:
     """Judge a release by its row in distro-info's table.
 
     Args:
-        text: the table's head line and the release's row; empty when the host has no table.
+        text: the table's head line and the release's row; empty when nobody knows the release.
         today: the day it is judged on.
 
     Returns:
@@ -61,7 +68,7 @@ def end_of_life(text: str, today: date) -> str:
     """
     rows = list(csv.DictReader(text.splitlines()))
     if not rows:
-        return "whether its release is still supported is not known: the host has no distro-info-data"
+        return "whether its release is still supported is not known: install distro-info-data there"
     row = rows[0]
     name = f"{row.get('series', '')} ({row.get('version', '')})"
     full = _day(row.get("eol-server")) or _day(row.get("eol"))
@@ -241,6 +248,7 @@ def simulation(code: int, text: str) -> Simulation:
 
 def complaint(text: str) -> str:
     """Apt's `E:` lines (and dpkg's `dpkg: error`), joined, at most 500 characters; empty without any."""
+    text = re.sub(r":\n +", ": ", text)  # dpkg's reason stands on the next line
     lines = re.findall(r"^(?:E: |dpkg: error:? )(.*)$", text, re.MULTILINE)
     return "; ".join(dict.fromkeys(line.strip() for line in lines))[:500]
 
@@ -270,7 +278,8 @@ def _kb(number: str, unit: str) -> int:
 
 _REFRESH_CAUSES = (
     (r"EXPKEYSIG|KEYEXPIRED", "an archive's signing key has expired: install the new archive keyring"),
-    (r"NO_PUBKEY|couldn't be verified|BADSIG|not signed", "an archive's signature cannot be verified"),
+    (r"NO_PUBKEY|couldn't be verified|BADSIG|not signed|no longer signed",
+     "an archive's signature cannot be verified"),
     (r"is expired \(invalid since|not valid yet",
      "an archive's index is expired or from the future: check the clock and the mirror"),
     (r"Hash Sum mismatch|unexpected size",
@@ -281,7 +290,7 @@ _REFRESH_CAUSES = (
     (r"Could not resolve|Temporary failure resolving", "an archive's name cannot be resolved"),
     (r"Unable to connect|Connection (refused|timed out|failed)|Could not connect|Network is unreachable",
      "an archive cannot be reached"),
-    (r"404\s+Not Found|does not have a Release file|File not found|403\s+Forbidden|401\s+Unauthorized",
+    (r"40[134]\s+[A-Z]|(does not have|no longer has) a Release file|File not found",
      "an archive does not offer this release, or not to this host"),
     (r"Malformed|could not be parsed|The list of sources could not be read",
      "the list of archives is malformed"),
@@ -306,14 +315,18 @@ def refresh_problem(code: int, text: str) -> str:
 
 
 def lock_problem(text: str) -> str:
-    """Who held dpkg's lock for longer than apt waited, from what was printed; empty when nobody did."""
-    held = re.search(
-        r"Could not get lock \S+?\.? (?:- open .*|It is held by process (\d+) \(([^)]*)\))", text)
+    """Who held dpkg's lock for longer than apt waited, from what was printed; empty when nobody did.
+
+    apt also says `Waiting for cache lock: Could not get lock` when it gets it in the end.
+    """
+    gave_up = r"^E: (?:Unable to acquire the dpkg|Could not get lock)|^dpkg: error: .* lock"
+    if not re.search(gave_up, text, re.MULTILINE):
+        return ""
+    held = re.search(r"held by process (\d+) \(([^)]*)\)", text)
+    other = re.search(r"locked by another process(?: with pid (\d+))?", text)
     if held:
-        return f"dpkg's lock is held by {held[2]} (process {held[1]})" if held[1] else "dpkg's lock is held"
-    if re.search(r"(frontend|status database) (lock )?(was|is) locked by another process", text):
-        return "dpkg's lock is held by another process"
-    return ""
+        return f"dpkg's lock is held by {held[2]} (process {held[1]})"
+    return "dpkg's lock is held by " + (f"process {other[1]}" if other and other[1] else "another process")
 
 
 def lock_holder(text: str) -> str:

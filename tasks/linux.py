@@ -268,7 +268,7 @@ def _natural(text: str) -> list[tuple[int, str]]:
 def asks_for_reboot(part: Part, kernel: Kernels) -> tuple[str, ...] | None:
     """Who asks for a reboot: package names (perhaps none are named), a newer kernel; None: nobody."""
     named = tuple(sorted(set(part.text.split()))) if part.code == 0 else ()
-    newer = (f"kernel {kernel.newer} is installed",) if kernel.newer else ()
+    newer = (f"the newer kernel {kernel.newer}",) if kernel.newer else ()
     return named + newer if part.code == 0 or newer else None
 
 
