@@ -142,7 +142,8 @@ class Audit:
             if not found.passed:
                 earlier = self._judge(self._bytes, self._lines, when - GRACE)
                 found = earlier if earlier.passed else found
-            self._judged = (key, "; ".join(found.needed))
+            why = "; ".join(found.needed) or "no signature counted"
+            self._judged = (key, "" if found.passed else why)
         if self._judged[1]:
             self._find(record, "gate-closed", f"{what}, but the gate was closed: {self._judged[1]}")
 

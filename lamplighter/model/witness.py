@@ -98,6 +98,6 @@ def judge_witness(line: str, trust: Trust | None) -> Witnessed:
     person = person_of(attested, statement.witness, trust)
     if isinstance(person, Code):
         return Witnessed(statement, refused=person)
-    if attested.valid_span(statement.time) is None:
+    if not attested.valid_until(statement.time):
         return Witnessed(statement, refused=Code.KEY_EXPIRED)
     return Witnessed(statement, person)
