@@ -19,7 +19,7 @@ from lamplighter.model.signers import Signer
 from lamplighter.site_files import APPROVERS, HOST_KEYS, HOSTS, SITE, Files
 from lamplighter.site_schedule import cron_problem, rrule_problem, zone_problem
 from lamplighter.site_schema import DeploymentEntry, ScheduleEntry, SiteEntry
-from lamplighter.site_vars import holds_secret
+from lamplighter.site_vars import INSTEAD, holds_secret
 from lamplighter.site_yaml import Source
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 from lamplighter.transports.ssh_settings import Login, SshSettings
@@ -245,6 +245,7 @@ def _check_hosts(files: Files, *, here: bool) -> None:
     source = files.source(HOSTS)
     pinned = files.known_hosts if files.clean(HOST_KEYS) else None
     keys: dict[Path, int] = {}
+    told: set[str] = set()
     for host in files.inventory.hosts.values():
         if not host.uses_ssh:
             continue
@@ -256,6 +257,11 @@ def _check_hosts(files: Files, *, here: bool) -> None:
             continue
         if settings.key is not None:
             keys.setdefault(settings.key, line)
+        for name in INSTEAD.keys() & host.vars.keys() - told:
+            if host.vars[name] and INSTEAD[name] not in host.vars:
+                told.add(name)
+                source.mistake(line, f"`{name}` of `{host.name}` is Ansible's and not read here",
+                               f"write `{INSTEAD[name]}` as well; it may stand beside it")
         name = "" if pinned is None else _unpinned(host, settings.target, pinned)
         if name:
             source.mistake(line, f"no host key is pinned for `{host.name}`",

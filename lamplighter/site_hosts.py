@@ -184,7 +184,7 @@ class _Reader:
         """Two names for one machine: it would be changed twice, and stand in two waves."""
         seen: dict[tuple[str, ...], Host] = {}
         for host in inventory.hosts.values():
-            through = str(host.vars.get("ansible_ssh_common_args", ""))
+            through = str(host.vars.get("lamplighter_ssh_jump", ""))
             place = (host.address.lower(), str(host.vars.get("ansible_port", "")), through)
             first = seen.setdefault(place, host)
             if first is not host:

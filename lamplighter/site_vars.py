@@ -23,13 +23,22 @@ _OLD = {
     "ansible_ssh_host": "ansible_host", "ansible_ssh_port": "ansible_port",
     "ansible_ssh_user": "ansible_user",
 }
+INSTEAD = {
+    "ansible_ssh_common_args": "lamplighter_ssh_jump", "ansible_ssh_extra_args": "lamplighter_ssh_jump",
+    "ansible_become_password": "lamplighter_sudo_password",
+    "ansible_become_pass": "lamplighter_sudo_password",
+}
+"""What Ansible reads and an SSH session here does not, and what has to say the same."""
+
 _KNOWN = (
     "ansible_host", "ansible_port", "ansible_user", "ansible_password", "ansible_connection",
     "ansible_ssh_private_key_file", "ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_pass",
     "ansible_become", "ansible_become_method", "ansible_become_user", "ansible_become_password",
     "ansible_shell_type", "ansible_shell_executable", "ansible_winrm_transport", "ansible_winrm_scheme",
     "ansible_winrm_server_cert_validation", "ansible_become_pass",
-    "ansible_python_interpreter", PRIORITY,
+    "ansible_python_interpreter", "lamplighter_ssh_agent", "lamplighter_ssh_certificate",
+    "lamplighter_ssh_passphrase", "lamplighter_ssh_jump", "lamplighter_sudo_password",
+    "lamplighter_connect_timeout", "lamplighter_canary", "lamplighter_probes", PRIORITY,
 )
 
 
@@ -71,9 +80,10 @@ def _check(name: str, node: Node, *, of_group: bool) -> tuple[str, str] | None:
             "write the value itself"
     if rule and not rule[0](node.value):
         return f"`{name}` is {_shown(node)}", rule[1](node.value)
-    close = closest(name, _KNOWN, cutoff=0.9) if name.startswith("ansible_") and name not in _KNOWN else ""
+    ours = name.startswith(("ansible_", "lamplighter_")) and name not in _KNOWN
+    close = closest(name, _KNOWN, cutoff=0.9) if ours else ""
     if close:
-        return f"`{name}` is not a variable Ansible knows", f"did you mean `{close}`?"
+        return f"`{name}` is not a known variable", f"did you mean `{close}`?"
     return None
 
 
@@ -115,8 +125,8 @@ _RULES: dict[str, tuple[Callable[[object], bool], Callable[[Any], str]]] = {
     "ansible_port": (_is_port, _advise(f"write a number from 1 to {MAX_PORT}")),
     "ansible_user": (_text(_USER), _advise("write the name of the account")),
     "ansible_ssh_private_key_file": (
-        lambda value: isinstance(value, str) and value[:1] in {"/", "~", "$"},
-        _advise("write an absolute path; `~` and `$NAME` are filled in on the worker"),
+        lambda value: isinstance(value, str) and value[:1] in {"/", "~"},
+        _advise("write an absolute path, or one that begins with `~/`, as it is on the worker"),
     ),
     "ansible_connection": (lambda value: isinstance(value, str) and bool(value),
                            _advise("write `ssh`, `winrm` or `psrp`")),
