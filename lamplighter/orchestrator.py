@@ -32,6 +32,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import NotPausedError, ObjectNotFound
 from prefect.flow_runs import resume_flow_run, suspend_flow_run
 from prefect.input import RunInput
+from prefect.runtime import deployment
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import AwaitingRetry, Cancelled, Completed, Failed
 
@@ -62,14 +63,14 @@ class Started:
     Attributes:
         flow_run: its id.
         name: Prefect's name for it.
-        deployment: the deployment's id, None for a flow called from a script.
         schedule: True when a schedule, not a person, created it.
+        deployment_name: of the deployment; empty for a flow called from a script.
     """
 
     flow_run: UUID
     name: str
-    deployment: UUID | None
     schedule: bool
+    deployment_name: str
 
 
 def current() -> Started:
@@ -82,7 +83,7 @@ def current() -> Started:
     if context is None or context.flow_run is None:
         raise OrchestratorError("no Prefect flow run is executing this code")
     run = context.flow_run
-    return Started(run.id, run.name, run.deployment_id, bool(run.auto_scheduled))
+    return Started(run.id, run.name, bool(run.auto_scheduled), deployment.name or "")
 
 
 def label(flow_run: UUID, name: str, tags: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.canonical import MAX_BYTES, sha256
 from lamplighter.model.envelope import MAX_LINE
-from lamplighter.model.gate import GatePolicy, GateResult, evaluate
+from lamplighter.model.gate import GatePolicy, GateResult, evaluate, obstacles
 from lamplighter.model.history import History, replay
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import HostOutcome, RunState, sentence, tally
@@ -175,6 +175,13 @@ class Run:
                 refused=[list(pair) for pair in result.refused],
             )
         return result
+
+    def gate_can_open(self) -> bool:
+        """Whether any signatures could open the gate; a run nobody can approve ends here, unchanged."""
+        why = obstacles(self.plan(), self._gate_policy(), int(self.clock()))
+        if why:
+            self.end(RunState.FAILED, f"nobody can approve this plan. It needs {'; '.join(why)}")
+        return not why
 
     def guard(self) -> None:
         """Raise unless the gate is open at this moment.

@@ -19,7 +19,7 @@ from prefect.logging import get_run_logger
 
 from lamplighter import orchestrator
 from lamplighter.drafting import Request
-from lamplighter.errors import LamplighterError
+from lamplighter.errors import LamplighterError, SelectionError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.gate import GateResult
@@ -29,7 +29,7 @@ from lamplighter.model.plan import Plan, Requester
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.show import gate_page, plan_page, report_page, report_rows
 from lamplighter.run import Run
-from lamplighter.site import load_site, sites_dir
+from lamplighter.site import Site, load_site_named
 from lamplighter.store import open_store
 from lamplighter.survey import Surveyed
 from lamplighter.transports.ssh import SshTransport
@@ -59,14 +59,15 @@ def open_run(
     started = orchestrator.current()
     run_id = f"{runbook.id}-{started.flow_run.hex[:8]}"
     orchestrator.label(started.flow_run, run_id, runbook.tags(site))
-    place = load_site(sites_dir() / site)
+    place = load_site_named(site)
     store = open_store(place.store)
+    asks = _requester(place, started, requester)
     with (
         Ledger.open(store, run_id, place.name) as ledger,
         SshTransport(place.host_keys) as transport,
         Leases(store) as leases,
     ):
-        request = Request(runbook, place, operation, _requester(started, requester), hosts, change_ref)
+        request = Request(runbook, place, operation, asks, hosts, change_ref)
         run = Run(run_id, request, store, ledger, transport.connect, leases)
         try:
             run.hosts  # noqa: B018 - a selection that matches nothing is an error before anything else
@@ -78,10 +79,21 @@ def open_run(
             raise
 
 
-def _requester(started: orchestrator.Started, named: str) -> Requester:
+def _requester(site: Site, started: orchestrator.Started, named: str) -> Requester:
+    """Who asks: the schedule, or the person who is named; nothing proves a name, so it stays a claim.
+
+    Raises:
+        SelectionError: nobody of the site is named. No gate could tell approvers from such a requester.
+    """
     if started.schedule:
-        return Requester(f"schedule:{started.name}", "schedule")
-    return Requester(named.strip() or "not named", "claimed")
+        return Requester("schedule:" + started.deployment_name, "schedule")
+    people = [person.id for person in site.people if not person.left]
+    if named.strip() in people:
+        return Requester(named.strip(), "claimed")
+    raise SelectionError(
+        f"the requester {named!r} is nobody of {site.name}" if named else "nobody is named as requester",
+        changed="Nothing was changed", advice=f"Run it again, with requester one of: {', '.join(people)}",
+    )
 
 
 def survey(run: Run) -> tuple[Surveyed, ...]:
@@ -125,6 +137,8 @@ def pass_gate(run: Run, plan: Plan) -> None:
             return
         if run.history.ended():
             log.warning("gate closed: %s", run.history.why)
+            return
+        if not run.gate_can_open():
             return
         _ask(run, plan, result)
 

@@ -30,9 +30,12 @@ COLOURS = {
 }
 
 
+PAGE = 140
+
+
 def console() -> Console:
-    """Where answers go; colour only on a terminal."""
-    return Console(highlight=False)
+    """Where answers go; colour only on a terminal, and a wide page where there is none."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PAGE)
 
 
 def print_json(value: Any) -> None:

@@ -14,7 +14,7 @@ from lamplighter.cli.common import coloured, console, find_run, print_json, tabl
 from lamplighter.model.history import replay
 from lamplighter.model.outcome import HostOutcome
 from lamplighter.model.plan import Plan
-from lamplighter.model.show import facts_of
+from lamplighter.model.show import alike, facts_of
 
 
 def show(
@@ -44,20 +44,17 @@ def show(
 
 
 def print_plan(out: Console, plan: Plan) -> None:
-    """A plan at a glance: its head, then a row a host."""
+    """A plan at a glance: its head, then a row for hosts of one wave that get the same."""
     out.print(f"[bold]{escape(plan.runbook)} at {escape(plan.site)}[/] {escape(plan.run)}")
     for name, value in facts_of(plan):
         out.print(f"  [dim]{name:<16}[/] {escape(value)}", soft_wrap=True)
-    wave_of = {host: number for number, wave in enumerate(plan.waves, 1) for host in wave}
-    rows = sorted(plan.hosts, key=lambda host: (wave_of.get(host.host, 10**9), host.host))
-    made = table("", ("wave", "host", "what", "to note"), ())
-    for host in rows:
+    made = table("", ("wave", "hosts", "what", "to note"), ())
+    for wave, names, host in alike(plan):
         what = "\n".join(f"{step.id}: {step.summary}" for step in host.steps)
-        made.add_row(
-            str(wave_of.get(host.host, "-")), escape(host.host),
-            escape(what) if what else coloured(host.end, f"{host.end}: {host.reason}"),
-            escape("\n".join(host.notes)),
-        )
+        made.add_row(str(wave), escape("\n".join(names)), escape(what), escape("\n".join(host.notes)))
+    for host in (host for host in plan.hosts if not host.steps):
+        why = coloured(host.end, f"{host.end}: {host.reason}")
+        made.add_row("-", escape(host.host), why, escape("\n".join(host.notes)))
     out.print(made)
 
 

@@ -15,7 +15,8 @@ from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence,
 from lamplighter.model.plan import HostPlan, Plan
 
 MAX_CELL = 400
-MAX_HOSTS = 200  # beyond that a form is not read any more; `lamplighter show` has them all
+MAX_HOSTS = 200
+"""Rows of hosts that are left alone; beyond that a form is not read any more."""
 
 MARKS = {
     Terminal.CHANGED: "✅", Terminal.UNCHANGED: "▫️", Terminal.FAILED: "❌", Terminal.UNREACHABLE: "🔌",
@@ -88,10 +89,9 @@ def plan_page(plan: Plan) -> str:
     """The plan as an approver reads it."""
     lines = [f"## {escape(plan.runbook)} at {escape(plan.site)}: {escape(plan.run)}", "", "| | |"]
     lines += ["|---|---|"]
-    lines += [f"| **{name}** | {escape(value)} |" for name, value in facts_of(plan)]
-    lines += ["", "### What will be done", "", "| wave | host | steps | to note |", "|---|---|---|---|"]
-    lines += [_host_row(plan, host) for host in _changed(plan)[:MAX_HOSTS]]
-    lines += _left_out(len(plan.targets))
+    lines += [f"| **{name}** | {_foldable(value)} |" for name, value in facts_of(plan)]
+    lines += ["", "### What will be done", "", "| wave | hosts | steps | to note |", "|---|---|---|---|"]
+    lines += [_group_row(*group) for group in alike(plan)]
     still = [host for host in plan.hosts if not host.steps]
     if still:
         lines += ["", "### Left alone", "", "| host | why | to note |", "|---|---|---|"]
@@ -99,7 +99,15 @@ def plan_page(plan: Plan) -> str:
             f"| {escape(host.host)} | {host.end}: {escape(host.reason)} | {_notes(host)} |"
             for host in still[:MAX_HOSTS]
         ]
+        if len(still) > MAX_HOSTS:
+            lines += ["", f"{len(still) - MAX_HOSTS} more: `lamplighter show {plan.run}` lists every one."]
     return "\n".join(lines)
+
+
+def _foldable(value: str) -> str:
+    """A digest is one long word: it is cut in two, or the form would be wider than the screen."""
+    head, sign, hex_digits = value.partition("sha256:")
+    return escape(value) if not sign else f"{escape(head)}`{sign}{hex_digits[:32]}`<br>`{hex_digits[32:]}`"
 
 
 def _brake(plan: Plan) -> str:
@@ -116,29 +124,29 @@ def _waves(plan: Plan) -> str:
     ) or "none"
 
 
-def _changed(plan: Plan) -> list[HostPlan]:
+def alike(plan: Plan) -> list[tuple[int, list[str], HostPlan]]:
+    """Hosts of one wave that get the same: what differs is what an approver has to see."""
     by_name = {host.host: host for host in plan.hosts}
-    return [by_name[name] for name in plan.targets]
+    groups: dict[tuple[object, ...], tuple[int, list[str], HostPlan]] = {}
+    for wave, names in enumerate(plan.waves, 1):
+        for name in names:
+            host = by_name[name]
+            same = (wave, host.notes, tuple((step.id, step.summary, step.undo) for step in host.steps))
+            groups.setdefault(same, (wave, [], host))[1].append(name)
+    return list(groups.values())
 
 
-def _host_row(plan: Plan, host: HostPlan) -> str:
-    wave = next(number for number, names in enumerate(plan.waves, 1) if host.host in names)
+def _group_row(wave: int, names: list[str], host: HostPlan) -> str:
     steps = "<br>".join(
         f"**{escape(step.id)}** {escape(step.summary)}"
         + (f" (undo: {escape(step.undo)})" if step.undo else " (cannot be undone)")
         for step in host.steps
     )
-    return f"| {wave} | {escape(host.host)} | {steps} | {_notes(host)} |"
+    return f"| {wave} | {'<br>'.join(map(escape, names))} | {steps} | {_notes(host)} |"
 
 
 def _notes(host: HostPlan) -> str:
     return "<br>".join(escape(note) for note in host.notes)
-
-
-def _left_out(count: int) -> list[str]:
-    if count <= MAX_HOSTS:
-        return []
-    return ["", f"{count - MAX_HOSTS} more hosts: `lamplighter show` lists every one."]
 
 
 def gate_page(plan: Plan, result: GateResult, number: int) -> str:
