@@ -1,0 +1,273 @@
+"""At most one run holds a host: threads, processes, dead runs, lost clocks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from lamplighter.errors import LeaseHeldError, StoreError
+from lamplighter.leases import Lease, Leases
+from lamplighter.store import as_part
+from lamplighter.store_directory import DirectoryStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "store")
+
+
+class Time:
+    """A wall clock that is moved by hand."""
+
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_host_is_held_by_one_run_at_a_time(store: DirectoryStore) -> None:
+    with Leases(store) as mine, Leases(store) as other:
+        with mine.hold("web1", "run-1") as lease:
+            lease.check()
+            held = r"run run-1 \(process \d+ on .*\) has held web1 since"
+            with pytest.raises(LeaseHeldError, match=held) as told:
+                other.acquire("web1", "run-2")
+            assert told.value.changed == "This run did not touch it"
+            assert "its lease ends at" in told.value.advice
+            other.release(other.acquire("web2", "run-2"))
+        other.release(other.acquire("web1", "run-2"))
+        assert mine.holder("web1") is None
+
+
+def test_one_process_does_not_hold_a_host_twice(store: DirectoryStore) -> None:
+    with Leases(store) as leases, leases.hold("web1", "run-1"), pytest.raises(LeaseHeldError):
+        leases.acquire("web1", "run-1")
+
+
+def test_waiting_is_the_other_policy(store: DirectoryStore) -> None:
+    with Leases(store) as mine, Leases(store, wait=10) as patient:
+        lease = mine.acquire("web1", "run-1")
+        timer = threading.Timer(0.3, mine.release, [lease])
+        timer.start()
+        patient.release(patient.acquire("web1", "run-2"))
+        timer.join()
+    with Leases(store) as mine, Leases(store, wait=0.3) as hasty:
+        mine.acquire("web1", "run-1")
+        began = time.monotonic()
+        with pytest.raises(LeaseHeldError):
+            hasty.acquire("web1", "run-2")
+        assert 0.2 < time.monotonic() - began < 3
+
+
+def test_a_dead_runs_lease_expires_after_its_time_and_the_skew_of_clocks(store: DirectoryStore) -> None:
+    clock = Time()
+    dead = Leases(store, ttl=60, clock=clock)
+    dead.acquire("web1", "run-1")
+    dead.close()
+    other = Leases(store, ttl=60, skew=30, clock=clock)
+    for later in (0, 59, 30.9):
+        clock.now += later
+        with pytest.raises(LeaseHeldError):
+            other.acquire("web1", "run-2")
+    clock.now += 1
+    other.release(other.acquire("web1", "run-2"))
+    other.close()
+
+
+def test_the_same_run_resumes_its_own_lease_at_once(store: DirectoryStore) -> None:
+    dead = Leases(store)
+    lease = dead.acquire("web1", "run-1")
+    dead.close()
+    with Leases(store) as again:
+        resumed = again.acquire("web1", "run-1")
+        dead.release(lease)
+        claim = again.holder("web1")
+        assert claim is not None
+        assert claim.nonce == resumed.claim.nonce, "what the dead process gives back is not its own any more"
+
+
+def test_leases_are_renewed_until_they_are_given_back(store: DirectoryStore) -> None:
+    with Leases(store, ttl=0.4, skew=0) as mine, Leases(store, ttl=0.4, skew=0) as other:
+        with mine.hold("web1", "run-1") as lease:
+            for _ in range(6):
+                time.sleep(0.2)
+                lease.check()
+                with pytest.raises(LeaseHeldError):
+                    other.acquire("web1", "run-2")
+        other.release(other.acquire("web1", "run-2"))
+
+
+def test_who_could_not_renew_is_told_before_the_next_step(store: DirectoryStore) -> None:
+    leases = Leases(store, ttl=0.3)
+    lease = leases.acquire("web1", "run-1")
+    leases.close()
+    time.sleep(0.35)
+    with pytest.raises(LeaseHeldError, match="was lost"):
+        lease.check()
+    leases.release(lease)
+    assert b"run-1" in (store.get("leases/web1") or b""), "a lost lease is not given back"
+
+
+def test_a_lease_taken_over_is_noticed_by_its_old_holder(store: DirectoryStore) -> None:
+    with Leases(store, ttl=0.4) as mine:
+        lease = mine.acquire("web1", "run-1")
+        (store.root / "leases/web1").write_bytes(b"{}")
+        time.sleep(0.3)
+        with pytest.raises(LeaseHeldError):
+            lease.check()
+
+
+@pytest.mark.parametrize("data", [b"garbage", b'{"run":"x"}', b"[]", b'{"by":1}', b"null"])
+def test_a_lease_that_cannot_be_read_is_held(store: DirectoryStore, data: bytes) -> None:
+    store.swap("leases/web1", None, data)
+    with Leases(store) as leases, pytest.raises(LeaseHeldError, match="cannot be read"):
+        leases.acquire("web1", "run-1")
+
+
+def test_a_store_that_does_not_answer_is_an_error_and_no_lease(store: DirectoryStore) -> None:
+    (store.root / "leases").write_bytes(b"in the way")
+    with Leases(store) as leases, pytest.raises(StoreError):
+        leases.acquire("web1", "run-1")
+
+
+def test_hosts_of_any_name_have_leases_of_their_own(store: DirectoryStore) -> None:
+    names = ["web1", "../etc", "a/b", ".lock", "web1 ", "\u00e9", "*"]
+    with Leases(store) as leases:
+        for name in names:
+            leases.acquire(name, "run-1")
+        assert len({as_part(name) for name in names}) == len(names)
+        assert all(leases.holder(name) for name in names)
+
+
+RACER = """
+import sys, time
+from pathlib import Path
+from lamplighter.errors import LeaseHeldError
+from lamplighter.leases import Leases
+from lamplighter.store_directory import DirectoryStore
+
+root, run = Path(sys.argv[1]), sys.argv[2]
+store, inside = DirectoryStore(root / "store"), root / "inside"
+print("ready", flush=True)
+sys.stdin.readline()
+won = 0
+with Leases(store, wait=0) as leases:
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        try:
+            with leases.hold("web1", run):
+                (inside / run).touch()
+                others = [path.name for path in inside.iterdir()]
+                time.sleep(0.001)
+                (inside / run).unlink()
+                assert others == [run], others
+                won += 1
+        except LeaseHeldError:
+            time.sleep(0.02)
+print(won)
+"""
+
+
+def test_racing_threads_never_hold_it_together(store: DirectoryStore) -> None:
+    holders: set[str] = set()
+    most, won = [0], [0]
+
+    def race(run: str) -> None:
+        with Leases(store) as leases:
+            for _ in range(5):
+                try:
+                    with leases.hold("web1", run):
+                        holders.add(run)
+                        most[0] = max(most[0], len(holders))
+                        won[0] += 1
+                        time.sleep(0.0005)
+                        holders.discard(run)
+                except LeaseHeldError:
+                    pass
+
+    threads = [threading.Thread(target=race, args=(f"run-{number}",)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert won[0] > 0
+
+
+@pytest.mark.faults
+def test_fifty_racing_processes_never_hold_it_together(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(tmp_path), f"run-{number}"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(50)
+    ]
+    for racer in racers:
+        assert racer.stdout
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    answers = [racer.communicate(timeout=120)[0] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 50
+    assert sum(int(answer) for answer in answers) > 0
+
+
+class OneHolder(RuleBasedStateMachine):
+    """Runs that acquire, give back, die and wait, on one clock: never two believe that they hold a host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = DirectoryStore(Path(self.folder.name) / "store")
+        self.clock = Time()
+        self.held: dict[str, tuple[Leases, Lease, float]] = {}
+
+    @rule(run=st.sampled_from("abc"))
+    def acquire(self, run: str) -> None:
+        leases = Leases(self.store, ttl=60, skew=5, clock=self.clock)
+        leases._end.set()  # no renewing: time here is moved by hand
+        try:
+            lease = leases.acquire("web1", run)
+        except LeaseHeldError:
+            assert self.living(), "refused, though nobody holds it or held it a moment ago"
+            return
+        assert all(other == run for other in self.living(grace=0)), "taken from a living run"
+        self.held = {run: (leases, lease, self.clock.now + 60)}
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def release(self) -> None:
+        _, (leases, lease, _) = self.held.popitem()
+        leases.release(lease)
+
+    @rule(seconds=st.sampled_from([1, 30, 61, 66]))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    def living(self, grace: float = 6) -> list[str]:
+        return [run for run, (_, _, until) in self.held.items() if self.clock.now <= until + grace]
+
+    @invariant()
+    def the_store_agrees(self) -> None:
+        holder = Leases(self.store, ttl=60, skew=0, clock=self.clock).holder("web1")
+        assert holder is None or holder.run in self.held
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+
+OneHolder.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+test_of_runs_that_come_and_go_at_most_one_holds_it = OneHolder.TestCase
