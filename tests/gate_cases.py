@@ -7,6 +7,7 @@ run it against copies of the code in which one rule is missing.
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,9 +74,11 @@ class GateCase:
             "approvals": list(result.approvals),
             "closed": bool(result.closed),
         }
-        wrong = [f"{key}: {seen[key]!r}, wanted {want[key]!r}" for key in want if key in seen and
-                 seen[key] != want[key]]
-        wrong += [f"needed: {needed!r} lacks {part!r}" for part in want.get("needed", []) if part not in needed]
+        wrong = [
+            f"{key}: {value!r}, wanted {want[key]!r}"
+            for key, value in seen.items() if value != want.get(key, value)
+        ]
+        wrong += [f"needed {part!r}: {needed!r}" for part in want.get("needed", []) if part not in needed]
         if result.passed == bool(result.needed):
             wrong.append("passed and needed contradict each other")
         return [f"{self.name}: {one}" for one in wrong]
@@ -84,7 +87,7 @@ class GateCase:
 def cases() -> Iterator[GateCase]:
     """All cases of all files."""
     for file in sorted(CASES.glob("*.yaml")):
-        for data in yaml.safe_load(file.read_text()):
+        for data in yaml.load(file.read_text(), Loader=yaml.CSafeLoader):
             yield GateCase(f"{file.stem}: {data['name']}", data)
 
 
@@ -112,13 +115,14 @@ def make_gate(spec: dict[str, Any]) -> Gate:
 def make_plan(spec: dict[str, Any]) -> Plan:
     known = spec.get("known", "claimed")
     hosts = tuple(spec.get("hosts", ["web1"]))
+    step = Step("upgrade", "apt.upgrade", "upgrade")
     return Plan(
         run="run-1", site="demo", runbook=spec.get("runbook", "patch-linux"), owner="msp",
         change_type=spec.get("change_type", "normal"),
         requester=Requester(address(spec.get("requester", "arjun")), known), selection="all",
         fleet=10, created=NOW - 3600, expires=NOW + spec.get("expires", 86400), code="0", nonce="n",
         gate=make_gate(spec.get("gate", {})), waves=(hosts,) if hosts else (),
-        hosts=tuple(HostPlan(name, "sha256:0", (Step("upgrade", "apt.upgrade", "upgrade"),)) for name in hosts),
+        hosts=tuple(HostPlan(name, "sha256:0", (step,)) for name in hosts),
         options=spec.get("options", {}), limits=Limits(**spec.get("limits", {})),
     )
 
@@ -168,7 +172,7 @@ def make_line(spec: dict[str, Any], plan: Plan) -> str:
 
 
 def _object(statement: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = yaml.safe_load(statement)
+    value: dict[str, Any] = json.loads(statement)
     return value
 
 

@@ -13,6 +13,9 @@ from lamplighter.model.signers import Revoked, Signer, Signers
 from lamplighter.model.sshkey import PublicKey
 from lamplighter.model.sshsig import parse_signature, verify
 
+NEVER = 2**53 - 1
+"""Later than any time a statement can name."""
+
 
 class Code(StrEnum):
     """Why a signed line does not count."""
@@ -60,18 +63,18 @@ class Attested:
         statement: the signed bytes; now they may be parsed.
         key: that signed.
         signers: the lines of `approvers` that list the key for the namespace; never empty.
-        touched_pin: True when a security key also checked a PIN or fingerprint.
+        pin_checked: True when a security key also asked for a PIN or fingerprint.
     """
 
     statement: bytes
     key: PublicKey
     signers: tuple[Signer, ...]
-    touched_pin: bool = False
+    pin_checked: bool = False
 
-    def valid_span(self, when: float) -> tuple[int, int] | None:
-        """First and last second the key is valid around `when`, 0 for no last; None when it is not."""
-        spans = [(one.valid_after, one.valid_before) for one in self.signers if one.valid_at(when)]
-        return max(spans, key=lambda span: span[1] or float("inf")) if spans else None
+    def valid_until(self, when: float) -> int:
+        """The first second after `when` at which the key is no longer valid; 0 when it is not valid then."""
+        valid = [signer.valid_before for signer in self.signers if signer.valid_at(when)]
+        return max((last + 1 if last else NEVER for last in valid), default=0)
 
 
 def attest(line: str, namespace: str, trust: Trust) -> Attested | Code:

@@ -30,7 +30,7 @@ time. It never raises on hostile input, and answers no whenever it is unsure. It
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lamplighter.errors import MalformedError
@@ -133,7 +133,7 @@ def alternatives(plan: Plan, minimum: Gate | None) -> tuple[Gate, ...]:
     Of the site's minimum, emergencies keep the `max_age` only: who may sign them is settled by who is
     given the emergency role. An empty gate stays empty.
     """
-    gate = stricter(plan.gate, minimum) if minimum else plan.gate
+    gate = plan.gate if minimum is None else stricter(plan.gate, minimum)
     if plan.change_type != "emergency" or not gate.requirements:
         return (gate,)
     return tuple(Gate((Requirement(party, (EMERGENCY_ROLE,)),), gate.max_age) for party in Party)
@@ -156,14 +156,12 @@ _plan = lru_cache(maxsize=8)(read_plan)  # a worker asks before each host, and t
 
 def _requester_obstacle(plan: Plan, policy: GatePolicy, gates: Iterable[Gate]) -> str:
     who, known = plan.requester.id, plan.requester.known
-    emergency = plan.change_type == "emergency"
-    if known == "schedule" and who.startswith("schedule:") and not emergency:
+    if known == "schedule" and who.startswith("schedule:") and plan.change_type != "emergency":
         return ""
     person = policy.people.get(who)
     if person is None:
         return f"a known requester: {who!r} is not in people.yaml, so nobody can be told apart from them"
-    own = emergency or any(person.party in gate.parties for gate in gates)
-    if own and known != "signed":
+    if known != "signed" and any(person.party in gate.parties for gate in gates):
         return f"a signed request: {who} is of a party that may sign here, and is only claimed to have asked"
     return ""
 
@@ -189,9 +187,10 @@ def _overrule(votes: Sequence[Vote], case: Case) -> tuple[list[Vote], list[Vote]
             continue
         if vote.about not in subjects:
             refused.append((vote.id, Code.WRONG_DIGEST))
-            continue
-        closings.append(vote)
-        refused.append((vote.id, _closing_code(vote) if case.now >= vote.starts else Code.NOT_YET_VALID))
+        else:
+            closings.append(vote)
+            begun = case.now >= vote.starts
+            refused.append((vote.id, _closing_code(vote) if begun else Code.NOT_YET_VALID))
     for vote in approvals:
         against = [one for one in closings if case.now >= one.starts and _closes(one, vote, case.digest)]
         if against:
@@ -249,12 +248,12 @@ def _lacking(gates: Iterable[Gate], votes: Sequence[Vote]) -> list[tuple[Require
     return [missing(gate, people) for gate in gates if 0 < gate.size <= MAX_PLACES] or None
 
 
-def _valid_until(case: Case, counted: Sequence[Vote], closings: Iterable[Vote]) -> int:
+def _valid_until(case: Case, counted: Sequence[Vote], closings: Sequence[Vote]) -> int:
     """The first second at which the passed gate would not pass any more."""
-    ends = [vote.starts for vote in closings if vote.starts > case.now]
-    ends += [case.plan.expires] if case.plan.expires else []
-    for end in sorted({vote.ends for vote in counted}):
-        lacking = _lacking(case.gates, [vote for vote in counted if vote.ends > end])
-        if lacking is None or all(lacking):
-            return min([end, *ends])
+    ends = {vote.ends for vote in counted} | ({case.plan.expires} if case.plan.expires else set())
+    for when in sorted(ends | {vote.starts for vote in closings if vote.starts > case.now}):
+        later = replace(case, now=when)
+        left, _, _ = _overrule([*closings, *(vote for vote in counted if vote.ends > when)], later)
+        if _closed(later, closings) or _needed(later, left)[0]:
+            return when
     raise AssertionError("a gate cannot stay filled without anybody")  # pragma: no cover

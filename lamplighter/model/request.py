@@ -115,7 +115,7 @@ def authenticate(
         return Code.WRONG_DIGEST
     if used.get(request.id, run) != run:
         return Code.USED
-    if attested.valid_span(now) is None:
+    if not attested.valid_until(now):
         return Code.KEY_EXPIRED
     if now < request.not_before:
         return Code.NOT_YET_VALID

@@ -6,7 +6,7 @@ Everything here is about a single line. What several lines amount to is `lamplig
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from lamplighter.errors import MalformedError
@@ -150,18 +150,15 @@ def _judge_standing(attested: Attested, case: Case) -> Vote | Refusal:
 
 def _timed(vote: Vote, expires: int, attested: Attested, case: Case) -> Vote | Refusal:
     """The vote of an approval with its end, when it counts now and its person may take a place."""
+    key_ends = attested.valid_until(case.now)
     code = _why_not_seated(vote.person, case)
-    span = attested.valid_span(case.now)
-    if code is None and span is None:
+    if code is None and not key_ends:
         code = Code.KEY_EXPIRED
     if code is None and case.now < vote.starts:
         code = Code.NOT_YET_VALID
     if code is None and case.now >= vote.ends:
         code = Code.EXPIRED if case.now >= expires else Code.TOO_OLD
-    if code or span is None:
-        return vote.id, code or Code.KEY_EXPIRED
-    ends = min(vote.ends, span[1] + 1) if span[1] else vote.ends
-    return Vote(vote.id, vote.about, vote.decision, vote.person, vote.starts, ends)
+    return (vote.id, code) if code else replace(vote, ends=min(vote.ends, key_ends))
 
 
 def _why_not_seated(person: Person, case: Case) -> Code | None:
@@ -179,6 +176,4 @@ def _why_not_closing(vote: Vote, attested: Attested, case: Case) -> Code | None:
     if vote.person.party not in case.parties:
         return Code.WRONG_PARTY
     made = vote.starts + SKEW
-    if attested.valid_span(made) is None and attested.valid_span(case.now) is None:
-        return Code.KEY_EXPIRED
-    return None
+    return None if attested.valid_until(made) or attested.valid_until(case.now) else Code.KEY_EXPIRED
