@@ -18,9 +18,9 @@ fi
 # Where systemd is, its own unit: a login session's end must not take the runner along. Should it be started
 # twice, by a systemd-run that failed late, `go` lets one begin.
 if ! { [ "$1" = system ] && [ -d /run/systemd/system ] && systemd-run --quiet --collect \
-	--property=KillMode=process --unit="lamplighter-$2-$3" sh "$a/runner" "$a" >/dev/null 2>&1; }
+	--property=KillMode=process --unit="lamplighter-$2-$3" sh "$a/runner" "$a" "$mask" >/dev/null 2>&1; }
 then
-	setsid sh "$a/runner" "$a" >/dev/null 2>&1 &
+	setsid sh "$a/runner" "$a" "$mask" >/dev/null 2>&1 &
 fi
 n=0
 until [ -h "$a/go" ] || [ "$n" -gt 100 ]; do

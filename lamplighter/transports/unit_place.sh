@@ -4,6 +4,7 @@
 # beginning is the symbolic link `go`, made by ln -s. Both are atomic: exactly one maker wins. `go` reads
 # either "pid,start time,boot id" of the runner, or "fenced": then this attempt can never begin, and only then
 # may there be a next one.
+mask=$(umask) # what the account has, for what the unit makes; its own files are private
 umask 077
 case $1 in
 system) base=/var/lib/lamplighter/units ;;
