@@ -22,7 +22,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.secrets import Resolve, Secret, resolve
 from lamplighter.transports.ssh_dial import dial
 from lamplighter.transports.ssh_hostkeys import KnownHosts, Pins
-from lamplighter.transports.ssh_keys import load_key
+from lamplighter.transports.ssh_keys import load_key, put_away
 from lamplighter.transports.ssh_session import SshSession
 from lamplighter.transports.ssh_settings import Login, SshSettings
 from lamplighter.transports.ssh_wire import FOREIGN_ERRORS, Wire, log_in, shake_hands, writes_until
@@ -75,6 +75,10 @@ class SshTransport:
             wires, self._wires = list(self._wires.values()), {}
         for wire in reversed(wires):  # what runs through a jump host goes before the jump host
             wire.hang_up()
+        with self._lock:
+            keys, self._keys = list(self._keys.values()), {}
+        for key in keys:
+            put_away(key)
 
     def _reach(self, name: str, settings: SshSettings, deadline: float) -> Wire:
         """The host's live connection, made if need be."""

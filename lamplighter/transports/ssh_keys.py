@@ -6,13 +6,16 @@ import base64
 import io
 import os
 import stat
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from paramiko.message import Message
 
 from lamplighter.errors import AuthFailedError
 from lamplighter.secrets import Resolve
@@ -111,12 +114,44 @@ def _decoded(data: bytes) -> bytes:
         return b""
 
 
+class _AgentKey(paramiko.AgentKey):
+    """A key in the agent, for many threads: the agent answers one question after the other."""
+
+    def __init__(self, agent: paramiko.Agent, blob: bytes) -> None:
+        super().__init__(agent, blob)
+        self._lock = threading.Lock()
+        self.close = agent.close
+
+    def sign_ssh_data(self, data: Any, algorithm: str | None = None) -> Message:
+        """Have the agent sign."""
+        with self._lock:
+            return super().sign_ssh_data(data, algorithm)
+
+
+def put_away(key: paramiko.PKey) -> None:
+    """Let go of the agent, if the key is the agent's."""
+    if isinstance(key, _AgentKey):
+        key.close()
+
+
 def _from_agent(path: Path | None) -> paramiko.PKey:
     """The agent's key that belongs to `path`.pub, or its only key. Exactly one key is ever offered."""
-    keys = paramiko.Agent().get_keys()
+    try:
+        agent = paramiko.Agent()
+    except (paramiko.SSHException, OSError):
+        raise _error("the SSH agent cannot be asked", "Check SSH_AUTH_SOCK of the worker's process") from None
+    try:
+        return _AgentKey(agent, _choose(agent.get_keys(), path))
+    except BaseException:
+        agent.close()
+        raise
+
+
+def _choose(keys: tuple[paramiko.AgentKey, ...], path: Path | None) -> bytes:
+    """The public blob of the agent's key to use."""
     if path is None:
         if len(keys) == 1:
-            return keys[0]
+            return keys[0].blob
         raise _error(
             f"the SSH agent holds {len(keys)} keys, and it is not said which one to use",
             "Name it by ansible_ssh_private_key_file; only its .pub file has to exist",
@@ -126,9 +161,8 @@ def _from_agent(path: Path | None) -> paramiko.PKey:
         blob = paramiko.pkey.PublicBlob.from_file(str(public)).key_blob
     except (OSError, ValueError):
         raise _error(f"{public} cannot be read", "It tells which of the agent's keys to use") from None
-    for key in keys:
-        if key.asbytes() == blob:
-            return key
+    if any(key.asbytes() == blob for key in keys):
+        return blob
     raise _error(f"the SSH agent does not hold the key of {public}", "Add it: ssh-add FILE")
 
 

@@ -133,7 +133,7 @@ def start_sshd(tmp_path: Path) -> Iterator[Callable[..., Sshd]]:
             **options,
         }
         arguments = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
-        argv = ["/usr/sbin/sshd", "-D", "-f", "/dev/null", "-h", folder / "host", *arguments]
+        argv = ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-h", folder / "host", *arguments]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         running.append(process)

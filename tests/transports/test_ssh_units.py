@@ -272,7 +272,7 @@ def test_names_are_checked(enter: Open) -> None:
 
 def test_much_output_keeps_head_and_tail(enter: Open, unit: str) -> None:
     session = enter()
-    script = "echo HEAD; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo TAIL; printf '\\377\\33[31m' >&2"
+    script = "echo HEAD; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo TAIL; printf '\\377\\33[1m' >&2"
     session.launch(unit, script)
     began = time.monotonic()
     done = session.wait(unit, timeout=60, cap=10_000)
