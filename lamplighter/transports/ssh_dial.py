@@ -31,13 +31,14 @@ class _Link(socket.socket):
         return data
 
 
-def dial(address: str, port: int, deadline: float) -> socket.socket:
+def dial(address: str, port: int, deadline: float, server: str = "SSH server") -> socket.socket:
     """Connect by TCP, trying each address of a name in turn.
 
     Args:
         address: IPv4 or IPv6 address, or a name.
         port: 1 to 65535.
         deadline: monotonic seconds; the name's lookup is within it.
+        server: what should listen there, for the advice.
 
     Raises:
         UnreachableError: no address, no answer, or refused.
@@ -59,7 +60,7 @@ def dial(address: str, port: int, deadline: float) -> socket.socket:
     raise UnreachableError(
         f"{address} port {port} cannot be reached: {reason}",
         changed=_UNSENT,
-        advice="Check that the host is up, its SSH server runs, and no firewall is in between",
+        advice=f"Check that the host is up, its {server} runs, and no firewall is in between",
     )
 
 
