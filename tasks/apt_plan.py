@@ -95,6 +95,11 @@ class AptFacts:
         """What would be removed, in name order."""
         return self.rehearsal.remove
 
+    @property
+    def kept_back(self) -> tuple[str, ...]:
+        """What the scope offers and apt cannot install, holds left out."""
+        return tuple(name for name in self.wanted.names("kept back") if name not in self.packages.held)
+
     def relevant(self) -> JsonObject:
         """What the plan depends on: not free bytes, uptime or the clock, which change by themselves."""
         return {
@@ -204,14 +209,19 @@ def _reboot(facts: AptFacts) -> Step:
 def _nothing(host: Host, facts: AptFacts, notes: Sequence[str]) -> HostPlan:
     checked = _count(len(facts.packages.installed), "package")
     what = "no security updates are waiting" if facts.scope == "security" else "already up to date"
+    if facts.kept_back:
+        what = f"nothing apt can install; it keeps back {some(facts.kept_back)}"
     reason = f"{what}; {checked} checked, lists refreshed {facts.age} s ago"
     if facts.others:
         reason += f"; {_count(facts.others, 'other update')} not for security"
     if facts.support.startswith(END_OF_LIFE):
-        return HostPlan.of(
-            host.name, facts, reason=f"{facts.support}: upgrade the release ({reason})",
-            end=Terminal.REFUSED, notes=notes)
-    return HostPlan.of(host.name, facts, reason=reason, notes=notes)
+        reason, end = f"{facts.support}: upgrade the release ({reason})", Terminal.REFUSED
+    elif facts.scope == "security" and facts.kept_back:
+        reason = f"apt keeps security updates back: {some(facts.kept_back)}; decide that by hand"
+        end = Terminal.REFUSED
+    else:
+        end = Terminal.UNCHANGED
+    return HostPlan.of(host.name, facts, reason=reason, end=end, notes=notes)
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -285,10 +295,10 @@ def _notes(facts: AptFacts, reboot: str) -> Iterable[str]:
         yield from _listed("no security updates themselves, but needed by them", needed)
     for pattern, what in FLAGGED:
         yield from _listed(what, (one.name for one in facts.changes if re.match(pattern, one.name)))
-    yield from _listed("on hold, left alone", facts.packages.held)
-    for said, note in BLOCKS:
-        left = (name for name in facts.wanted.names(said) if name not in facts.packages.held)
-        yield from _listed(note, left)
+    yield from _held(facts)
+    yield from _listed("kept back by apt", facts.kept_back)
+    yield from _listed("not offered to this host yet (phased)", facts.wanted.names("deferred due to phasing"))
+    yield from _listed("security updates that need Ubuntu Pro", facts.wanted.names("require Ubuntu Pro"))
     yield from _listed("changed here, so kept as they are", facts.conffiles)
     if facts.others:
         yield f"{_count(facts.others, 'other update')} left out: not for security"
@@ -297,12 +307,12 @@ def _notes(facts: AptFacts, reboot: str) -> Iterable[str]:
         yield f"asks for a reboot ({some(facts.asks) or 'no package is named'}), which is not planned"
 
 
-BLOCKS = (
-    ("kept back", "kept back by apt"),
-    ("deferred due to phasing", "not offered to this host yet (phased)"),
-    ("require Ubuntu Pro", "security updates that need Ubuntu Pro"),
-)
-"""What apt says above a list of names, and what it means."""
+def _held(facts: AptFacts) -> Iterable[str]:
+    """Holds, those in the way of an update of the scope told apart."""
+    blocking = [name for name in facts.packages.held if name in facts.wanted.names("kept back")]
+    scope = "a security update" if facts.scope == "security" else "an update"
+    yield from _listed(f"on hold although {scope} waits, left alone", blocking)
+    yield from _listed("on hold, left alone", (name for name in facts.packages.held if name not in blocking))
 
 
 def _listed(what: str, names: Iterable[str]) -> Iterable[str]:

@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterable, Sequence
 
 from lamplighter.errors import (
+    AuthFailedError,
+    HostKeyError,
     RefusedError,
     RemoteFailedError,
     SessionLostError,
     TimedOutError,
     UnitExistsError,
+    UnreachableError,
 )
 from lamplighter.model.outcome import Evidence, Outcome, StepResult
 from lamplighter.model.plan import Step
@@ -45,6 +48,7 @@ def reboot(step: Step, session: Session, unit: str, timeout: float = BOOT_SECOND
         RefusedError: somebody else rebooted the host, and it asks for a reboot again.
         RemoteFailedError: the command failed, or the host did not come back in time.
     """
+    session.unit_state(unit, sudo=True)  # over a new connection, should the upgrade have cost us the old one
     boot_id, wanted = _boot(session)
     if boot_id != step.args["boot_id"]:
         if wanted is None:
@@ -68,7 +72,7 @@ def _await(step: Step, session: Session, boot_id: str, why: Iterable[str], timeo
     except TimedOutError as error:
         raise RemoteFailedError(
             f"the host did not come back from its reboot within {timeout:.0f} s", where=session.host,
-            changed="it was told to reboot", advice=REBOOT_ADVICE,
+            advice=REBOOT_ADVICE,
         ) from error
     seconds = round(time.monotonic() - began)
     data = {"boot_id_before": step.args["boot_id"], "boot_id": now, "seconds": seconds, "asked_by": list(why)}
@@ -77,18 +81,27 @@ def _await(step: Step, session: Session, boot_id: str, why: Iterable[str], timeo
 
 def probe_reboot(step: Step, session: Session, unit: str, timeout: float = BOOT_SECONDS) -> Outcome | None:
     """After a crash: was it rebooted? A changed boot id says yes; a unit that never began says no."""
-    boot_id, _ = _boot(session)
-    if boot_id != step.args["boot_id"]:
-        data = {"boot_id_before": step.args["boot_id"], "boot_id": boot_id}
-        return Outcome(StepResult.OK, Evidence("rebooted: the boot id has changed", data))
-    if session.unit_state(unit, sudo=True) is UnitState.ABSENT:
-        return None
+    before = str(step.args["boot_id"])
     try:
-        return Outcome(StepResult.OK, _await(step, session, boot_id, (), timeout))
+        began = session.unit_state(unit, sudo=True)
+        boot_id, _ = _boot(session)
+    except (AuthFailedError, HostKeyError):
+        raise
+    except (SessionLostError, UnreachableError):  # perhaps it is on its way down, or up
+        return _late(step, session, timeout)
+    if boot_id != before:
+        data = {"boot_id_before": before, "boot_id": boot_id}
+        return Outcome(StepResult.OK, Evidence("rebooted: the boot id has changed", data))
+    return None if began is UnitState.ABSENT else _late(step, session, timeout)
+
+
+def _late(step: Step, session: Session, timeout: float) -> Outcome:
+    """Wait for the other boot of a host that may have been told to reboot."""
+    before = str(step.args["boot_id"])
+    try:
+        return Outcome(StepResult.OK, _await(step, session, before, (), timeout))
     except RemoteFailedError as error:
-        return Outcome(StepResult.FAILED, Evidence(str(error), {"boot_id": boot_id}))
-    except SessionLostError as error:
-        return Outcome(StepResult.UNKNOWN, Evidence(str(error), {"boot_id": boot_id}))
+        return Outcome(StepResult.FAILED, Evidence(str(error), {"boot_id": before}))
 
 
 def _boot(session: Session) -> tuple[str, tuple[str, ...] | None]:
