@@ -11,6 +11,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self, cast
@@ -23,9 +24,11 @@ from lamplighter.secrets import Resolve, Secret, resolve
 from lamplighter.transports.ssh_dial import dial
 from lamplighter.transports.ssh_hostkeys import KnownHosts, Pins
 from lamplighter.transports.ssh_keys import load_key, put_away
-from lamplighter.transports.ssh_session import SshSession
+from lamplighter.transports.ssh_session import Pool, SshSession
 from lamplighter.transports.ssh_settings import Login, SshSettings
 from lamplighter.transports.ssh_wire import FOREIGN_ERRORS, Wire, log_in, shake_hands, writes_until
+
+DEFAULT_KEEP = 256
 
 
 class SshTransport:
@@ -34,12 +37,15 @@ class SshTransport:
     Args:
         known_hosts: the site's pinned host keys, in OpenSSH's format.
         resolve_secret: reads passphrases and sudo passwords; each is read once.
+        keep: how many connections are kept for hosts with no session open; each holds a thread and a socket.
 
     Raises:
         SiteError: the pins cannot be read.
     """
 
-    def __init__(self, known_hosts: Path, resolve_secret: Resolve = resolve) -> None:
+    def __init__(
+        self, known_hosts: Path, resolve_secret: Resolve = resolve, *, keep: int = DEFAULT_KEEP
+    ) -> None:
         self._known = KnownHosts.read(known_hosts)
         self._resolve = resolve_secret
         self._lock = threading.Lock()
@@ -47,6 +53,9 @@ class SshTransport:
         self._secrets: dict[str, Secret] = {}
         self._keys: dict[object, paramiko.PKey] = {}
         self._wires: dict[object, Wire] = {}
+        self._keep = keep
+        self._in_use: Counter[object] = Counter()
+        self._idle: dict[object, None] = {}  # in the order they became so
 
     def __enter__(self) -> Self:
         return self
@@ -63,10 +72,21 @@ class SshTransport:
             HostKeyError: the host is not the pinned one.
         """
         settings = SshSettings.of(host)
-        session = SshSession(
-            host.name, settings, lambda deadline: self._reach(host.name, settings, deadline), self._secret
+        key = (host.name, settings)
+        pool = Pool(
+            reach=lambda deadline: self._reach(host.name, settings, deadline),
+            release=lambda: self._release(key),
+            secret=self._secret,
         )
-        session.attach(time.monotonic() + settings.connect_timeout)
+        with self._lock:
+            self._in_use[key] += 1
+            self._idle.pop(key, None)
+        session = SshSession(host.name, settings, pool)
+        try:
+            session.attach(time.monotonic() + settings.connect_timeout)
+        except BaseException:
+            session.close()
+            raise
         return session
 
     def close(self) -> None:
@@ -79,6 +99,21 @@ class SshTransport:
             keys, self._keys = list(self._keys.values()), {}
         for key in keys:
             put_away(key)
+
+    def _release(self, key: object) -> None:
+        """One session of a host less; the connections idle for longest go when there are too many."""
+        with self._lock:
+            self._in_use[key] -= 1
+            if self._in_use[key] == 0:
+                del self._in_use[key]
+                self._idle[key] = None
+            wires = []
+            while len(self._idle) > self._keep:
+                oldest = next(iter(self._idle))
+                del self._idle[oldest]
+                wires.append(self._wires.pop(oldest, None))
+        for wire in filter(None, wires):
+            wire.hang_up()
 
     def _reach(self, name: str, settings: SshSettings, deadline: float) -> Wire:
         """The host's live connection, made if need be."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from lamplighter.errors import (
     AuthFailedError,
@@ -33,23 +34,34 @@ _PUT = (
 _ASK_EVERY = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What a session needs of the transport that made it.
+
+    Attributes:
+        reach: gives the host's live connection by a deadline (monotonic), or raises `UnreachableError`.
+        release: takes note that the session is closed.
+        secret: resolves the sudo password when it is needed.
+    """
+
+    reach: Callable[[float], Wire]
+    release: Callable[[], None]
+    secret: Resolve
+
+
 class SshSession:
     """One host, connected. See `lamplighter.model.session.Session`.
 
     Args:
         host: inventory name.
         settings: how to log in.
-        reach: gives the host's live connection by a deadline, or raises `UnreachableError`.
-        secret: resolves the sudo password when it is needed.
+        pool: where its connection comes from and goes back to.
     """
 
-    def __init__(
-        self, host: str, settings: SshSettings, reach: Callable[[float], Wire], secret: Resolve
-    ) -> None:
+    def __init__(self, host: str, settings: SshSettings, pool: Pool) -> None:
         self._host = host
         self._settings = settings
-        self._reach = reach
-        self._secret = secret
+        self._pool = pool
         self._wire: Wire | None = None
         self._closed = False
         self._units = Units(self)
@@ -169,14 +181,16 @@ class SshSession:
 
     def close(self) -> None:
         """Give the connection back, for other sessions of the host; never raises."""
-        self._closed = True
-        self._wire = None
+        if not self._closed:
+            self._closed = True
+            self._wire = None
+            self._pool.release()
 
     def attach(self, deadline: float) -> None:
         """Make sure there is a live connection by `deadline` (monotonic), or raise `UnreachableError`."""
         self._check_open()
         if self._wire is None or not self._wire.is_active():
-            self._wire = self._reach(min(deadline, time.monotonic() + self._settings.connect_timeout))
+            self._wire = self._pool.reach(min(deadline, time.monotonic() + self._settings.connect_timeout))
 
     def drop(self) -> None:
         """End the connection, which does not answer any more."""
@@ -197,7 +211,7 @@ class SshSession:
         try:
             sudo = sudo and self._settings.target.user != "root"
             reference = self._settings.sudo_password if sudo else ""
-            password = self._secret(reference) if reference else None
+            password = self._pool.secret(reference) if reference else None
             command = shell.command(*argv, sudo=sudo, password=password is not None)
             return carry_out(self._wire, Order(command, stdin, timeout, deadline, cap, sudo, password))
         except SecretError as error:

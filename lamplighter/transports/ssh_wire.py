@@ -266,7 +266,7 @@ def log_in(wire: Wire, user: str, key: paramiko.PKey, deadline: float) -> None:
 def _refusal(wire: Wire, user: str) -> UnreachableError:
     failure = wire.get_exception()
     banner = getattr(wire.auth_handler, "banner", None)
-    said = wire.last_words or clean(banner.decode("utf-8", "replace"))[:200] if banner else wire.last_words
+    said = (wire.last_words or clean((banner or b"").decode("utf-8", "replace"))[:200]).strip()
     if isinstance(failure, paramiko.ssh_exception.PartialAuthentication):
         what, advice = "the host wants a second proof after the key", "Exempt the account from it"
     elif isinstance(failure, paramiko.BadAuthenticationType):
@@ -276,12 +276,12 @@ def _refusal(wire: Wire, user: str) -> UnreachableError:
         advice = "Check its authorized_keys, and its log of sshd"
     else:
         return UnreachableError(
-            "the host closed the connection during the login" + _quoted(said.strip()),
+            "the host closed the connection during the login" + _quoted(said),
             changed="Nothing was run",
             advice="Look at its log of sshd; a host that is still booting, or PAM, does this",
         )
     return AuthFailedError(
-        what + _quoted(said.strip()), changed="Nothing was run, and it was not tried again", advice=advice
+        what + _quoted(said), changed="Nothing was run, and it was not tried again", advice=advice
     )
 
 
