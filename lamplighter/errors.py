@@ -158,6 +158,10 @@ class HostKeyError(UnreachableError):
     """The host's key is not the pinned one, or none is pinned."""
 
 
+class CertificateError(UnreachableError):
+    """The server's certificate is not of the pinned CA, not of the expected name, or out of date."""
+
+
 class SessionLostError(TransportError):
     """An established session broke; what the host did since is not known."""
 
@@ -176,6 +180,26 @@ class RemoteFailedError(TransportError):
 
 class SudoRefusedError(RemoteFailedError):
     """The account may not use sudo, or its sudo password is wrong or missing; nothing was changed."""
+
+
+class NotPermittedError(RemoteFailedError):
+    """The account that was used has no right to do this; nothing was changed."""
+
+
+class PolicyViolationError(RemoteFailedError):
+    """A rule of the server, such as its password policy, forbids the value; nothing was changed."""
+
+
+class UnwillingError(RemoteFailedError):
+    """The server understands and declines; nothing was changed."""
+
+
+class NoSuchEntryError(RemoteFailedError):
+    """The object is not there, or the account may not see it; nothing was changed."""
+
+
+class ReferralError(RemoteFailedError):
+    """The server sent the request on to another one. It was not followed; nothing was changed."""
 
 
 class UnitExistsError(TransportError):
