@@ -137,7 +137,7 @@ class Patching:
         settle = _seconds(host, "lamplighter_settle_seconds", DEFAULT_SETTLE_SECONDS)
         deadline = time.monotonic() + settle
         while True:
-            now = _state(session)
+            now = _state(session, "thorough")
             problems = apt_outcome.unhealthy(plan, now)
             if not problems or time.monotonic() >= deadline:
                 break
@@ -275,7 +275,7 @@ def _prepare(host: Host, step: Step, session: Session) -> tuple[str, ...]:
     lock = str(_seconds(host, "lamplighter_lock_seconds", DEFAULT_LOCK_SECONDS))
     reading = linux.read(session, "apt_rehearse", "download", lock, *told, timeout=PREPARE_SECONDS)
     rehearsal = debian.simulation(reading["rehearsal"].code, reading["rehearsal"].text)
-    download_kb, disk_kb = debian.sizes(reading["sizes"].text)
+    download_kb, disk_kb = debian.sizes(reading["fetch"].text)
     problems = list(apt_outcome.surprises(step, rehearsal))
     if not problems:
         problems += apt_plan.space_problems(
@@ -291,8 +291,8 @@ def _prepare(host: Host, step: Step, session: Session) -> tuple[str, ...]:
     return tuple(sorted(name for name in step.args["install"] if name in auto or name in step.args["new"]))
 
 
-def _state(session: Session) -> apt_outcome.State:
-    return apt_outcome.state(linux.read(session, "apt_state", timeout=STATE_SECONDS))
+def _state(session: Session, *how: str) -> apt_outcome.State:
+    return apt_outcome.state(linux.read(session, "apt_state", *how, timeout=STATE_SECONDS))
 
 
 def _proof(host: Host, outcome: Outcome) -> Evidence:

@@ -21,7 +21,7 @@ DPKG_FAILED = "Sub-process /usr/bin/dpkg"
 """apt says so when dpkg was begun: from then on, scripts of packages may have done anything."""
 UNCHANGED = "nothing was changed: every package is at its old version and configured"
 AGAIN = "it was waited for in vain; nothing was changed; plan the host again when that is done"
-MEND = "read what its scripts printed (/var/log/apt/term.log), mend that, then `dpkg --configure -a`"
+MEND = "read /var/log/apt/term.log, mend what failed, then plan the host again with repair=true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def _wrong(step: Step, now: State) -> list[str]:
 def _failure(ending: str, wrong: list[str], moved: list[str], now: State) -> str:
     broken = now.packages.broken
     if not moved and not broken:
-        return f"{ending}; {UNCHANGED}"
+        return f"{ending}; {UNCHANGED}; plan the host again when the cause is mended"
     said = [ending]
     if broken:
         said.append(some(f"{name} is left {status}" for name, status in broken.items()))

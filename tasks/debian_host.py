@@ -249,7 +249,7 @@ def simulation(code: int, text: str) -> Simulation:
 def complaint(text: str) -> str:
     """Apt's `E:` lines (and dpkg's `dpkg: error`), joined, at most 500 characters; empty without any."""
     text = re.sub(r":\n +", ": ", text)  # dpkg's reason stands on the next line
-    lines = re.findall(r"^(?:E: |dpkg: error:? )(.*)$", text, re.MULTILINE)
+    lines = re.findall(r"^(?:E: |dpkg: (?=unrecoverable|error (?!:))|dpkg: error: )(.*)$", text, re.MULTILINE)
     return "; ".join(dict.fromkeys(line.strip() for line in lines))[:500]
 
 

@@ -30,13 +30,12 @@ fetch() {
         -o DPkg::Lock::Timeout="$lock_seconds" -o Acquire::Retries=2 install "$@"
 }
 
-part lock lock_holders
 part space space / /usr /boot /var /var/cache/apt/archives /tmp
 part rehearsal apt-get -s -q -y install "$@"
-part sizes sizes "$@"
-part auto apt-mark showauto
 if [ "$download" = download ]; then
+    part auto apt-mark showauto
     part fetch fetch "$@"
 else
+    part sizes sizes "$@"
     part conffiles conffiles "$@"
 fi

@@ -1,4 +1,4 @@
-# Read how a host stands after a change. usage: MARK
+# Read how a host stands after a change; with "thorough", also what still runs old code. usage: MARK [thorough]
 mark=$1
 
 last_history() { awk 'BEGIN { RS = "" } { last = $0 } END { print last }' /var/log/apt/history.log; }
@@ -12,4 +12,4 @@ part audit dpkg --audit
 part reboot reboot_required
 part services services
 part history last_history
-part old_code old_code
+[ "${2:-}" != thorough ] || part old_code old_code

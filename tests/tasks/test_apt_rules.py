@@ -186,6 +186,16 @@ def test_a_dead_release_is_never_green() -> None:
     assert apt_plan.plan(Host("h1"), facts, reboot="never", repair=False).end is Terminal.REFUSED
 
 
+@pytest.mark.parametrize(("codename", "said"), [
+    ("buster", "END OF LIFE"), ("bookworm", "long-term support"), ("focal", "Ubuntu Pro"), ("trixie", ""),
+    ("nova", "not known"), ("", "not known"),
+])
+def test_a_host_without_distro_info_is_judged_all_the_same(codename: str, said: str) -> None:
+    found = debian.end_of_life(debian.known_release(codename), date(2026, 11, 23))
+    assert said in found
+    assert bool(said) == bool(found)
+
+
 def test_evidence_of_a_flood_stays_small() -> None:
     args = apt_plan.upgrade_arguments([Change("bash", "5.1", "5.2")], ())
     step = apt_plan.Step("upgrade", "apt.install", "x", args)
