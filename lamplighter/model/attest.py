@@ -63,13 +63,11 @@ class Attested:
         statement: the signed bytes; now they may be parsed.
         key: that signed.
         signers: the lines of `approvers` that list the key for the namespace; never empty.
-        pin_checked: True when a security key also asked for a PIN or fingerprint.
     """
 
     statement: bytes
     key: PublicKey
     signers: tuple[Signer, ...]
-    pin_checked: bool = False
 
     def valid_until(self, when: float) -> int:
         """The first second after `when` at which the key is no longer valid; 0 when it is not valid then."""
@@ -105,7 +103,7 @@ def attest(line: str, namespace: str, trust: Trust) -> Attested | Code:
     listed = tuple(signer for signer in signers if signer.signs_in(namespace))
     if not listed:
         return Code.WRONG_NAMESPACE
-    return Attested(envelope.statement, signature.key, listed, signature.raw.user_verified)
+    return Attested(envelope.statement, signature.key, listed)
 
 
 def person_of(attested: Attested, name: str, trust: Trust) -> Person | Code:

@@ -101,6 +101,9 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
         approvals: signed lines, in any order: approvals, rejects, revokes, standing approvals.
         policy: the site's people, keys, minimum gate and used approvals.
         now: seconds since the epoch.
+
+    Raises:
+        StoreError: only when the policy's own mappings do, because they look into a store out of reach.
     """
     try:
         plan = _plan(plan_bytes)
