@@ -192,12 +192,13 @@ def test_base64_has_one_spelling() -> None:
         parse_signature(FIRST + stray + "\n-----END SSH SIGNATURE-----\n")
 
 
-def test_a_security_key_must_be_touched() -> None:
+def test_a_security_key_must_be_touched(tmp_path: Path) -> None:
     """OpenSSH checks the touch when logging in, not here; without one, no person acted."""
     for kind in SECURITY:
         untouched = parse_signature(PAIRS[kind].sign(MESSAGE, NAMESPACE, flags=0))
         pin_only = parse_signature(PAIRS[kind].sign(MESSAGE, NAMESPACE, flags=4))
         assert not verify(untouched, MESSAGE)
+        assert openssh_accepts(tmp_path, PAIRS[kind].sign(MESSAGE, NAMESPACE, flags=0), MESSAGE, NAMESPACE)
         assert not verify(pin_only, MESSAGE)
 
 
