@@ -83,6 +83,8 @@ class SshTransport:
             self._idle.pop(key, None)
         session = SshSession(host.name, settings, pool)
         try:
+            with _told_of(host.name):
+                self._key(settings)  # outside the deadline: a password manager may take its time
             session.attach(time.monotonic() + settings.connect_timeout)
         except BaseException:
             session.close()
@@ -117,19 +119,14 @@ class SshTransport:
 
     def _reach(self, name: str, settings: SshSettings, deadline: float) -> Wire:
         """The host's live connection, made if need be."""
-        try:
-            with self._guard((name, settings)):
-                wire = self._wires.get((name, settings))
-                if wire is None or not wire.is_active():
-                    pins = self._known.pins(name, (settings.target.address, name), settings.target.port)
-                    jump = self._jump(settings, settings.jumps, deadline)
-                    wire = self._log_in(settings, settings.target, pins, jump, deadline)
-                    self._wires[name, settings] = wire
-                return wire
-        except SecretError as error:
-            raise AuthFailedError(str(error), where=name, changed="Nothing was sent to the host") from None
-        except LamplighterError as error:
-            raise error.at(name) from None
+        with _told_of(name), self._guard((name, settings)):
+            wire = self._wires.get((name, settings))
+            if wire is None or not wire.is_active():
+                pins = self._known.pins(name, (settings.target.address, name), settings.target.port)
+                jump = self._jump(settings, settings.jumps, deadline)
+                wire = self._log_in(settings, settings.target, pins, jump, deadline)
+                self._wires[name, settings] = wire
+            return wire
 
     def _jump(self, settings: SshSettings, route: tuple[Login, ...], deadline: float) -> Wire | None:
         """The live connection to the last of some jump hosts, shared by all hosts behind it."""
@@ -175,6 +172,17 @@ class SshTransport:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             yield
+
+
+@contextlib.contextmanager
+def _told_of(name: str) -> Iterator[None]:
+    """Errors name the host, and a secret that cannot be read is a login that failed."""
+    try:
+        yield
+    except SecretError as error:
+        raise AuthFailedError(str(error), where=name, changed="Nothing was sent to the host") from None
+    except LamplighterError as error:
+        raise error.at(name) from None
 
 
 def _through(jump: Wire, login: Login, deadline: float) -> socket.socket:

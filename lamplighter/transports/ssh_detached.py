@@ -44,6 +44,10 @@ class Link(Protocol):
     def host(self) -> str:
         """Inventory name."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether the session was given back."""
+
     def attach(self, deadline: float) -> None:
         """Have a live connection, or raise `UnreachableError`."""
 
@@ -108,6 +112,8 @@ class Units:
             except (AuthFailedError, HostKeyError):
                 raise
             except (SessionLostError, UnreachableError):
+                if self._link.closed:
+                    raise
                 self._link.drop()
                 pause = min(3.0, pause * 2)
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))

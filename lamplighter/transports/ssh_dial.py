@@ -45,8 +45,9 @@ def dial(address: str, port: int, deadline: float, server: str = "SSH server") -
     """
     reason = "it has no address"
     for family, kind, protocol, _, place in _lookup(address, port, deadline):
-        link = _Link(family, kind, protocol)
+        link = None
         try:
+            link = _Link(family, kind, protocol)
             link.settimeout(max(0.001, deadline - time.monotonic()))
             link.connect(place)
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -56,7 +57,8 @@ def dial(address: str, port: int, deadline: float, server: str = "SSH server") -
             reason = (error.strerror or type(error).__name__).lower()
         else:
             return link
-        link.close()
+        if link is not None:
+            link.close()
     raise UnreachableError(
         f"{address} port {port} cannot be reached: {reason}",
         changed=_UNSENT,

@@ -109,6 +109,12 @@ class Pins:
             f"If the host was reinstalled, replace its line in {self.file}. {_SCAN}",
         )
 
+    def unproven(self) -> HostKeyError:
+        """The host presented a key and could not sign with it."""
+        return self._error(
+            "the host does not own the key it presents", "Somebody may be in the middle: stop and ask"
+        )
+
     def _error(self, message: str, advice: str) -> HostKeyError:
         return HostKeyError(
             message, where=self.host, changed="Nothing but the key exchange was sent", advice=advice

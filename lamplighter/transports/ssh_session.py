@@ -18,7 +18,7 @@ from lamplighter.errors import (
     UnreachableError,
 )
 from lamplighter.model.session import DEFAULT_CAP, DEFAULT_TIMEOUT, Completed, UnitState
-from lamplighter.secrets import Resolve
+from lamplighter.secrets import Resolve, Secret
 from lamplighter.transports import shell
 from lamplighter.transports.ssh_detached import Units
 from lamplighter.transports.ssh_exchange import Order, Raw, carry_out, sudo_refused
@@ -74,6 +74,11 @@ class SshSession:
         """The inventory name of the host."""
         return self._host
 
+    @property
+    def closed(self) -> bool:
+        """Whether the session was given back."""
+        return self._closed
+
     def run(
         self,
         script: str,
@@ -118,6 +123,8 @@ class SshSession:
             except (AuthFailedError, HostKeyError):
                 raise
             except (SessionLostError, UnreachableError):
+                if self._closed:
+                    raise
                 seen = "it did not answer"
                 self.drop()
             pause = min(2.0, pause * 1.5)
@@ -211,7 +218,7 @@ class SshSession:
         try:
             sudo = sudo and self._settings.target.user != "root"
             reference = self._settings.sudo_password if sudo else ""
-            password = self._pool.secret(reference) if reference else None
+            password = _one_line(self._pool.secret(reference), reference) if reference else None
             command = shell.command(*argv, sudo=sudo, password=password is not None)
             return carry_out(self._wire, Order(command, stdin, timeout, deadline, cap, sudo, password))
         except SecretError as error:
@@ -228,3 +235,10 @@ class SshSession:
     def _remote_failure(self, what: str, raw: Raw, changed: str) -> RemoteFailedError:
         said = last_line(raw.err)
         return RemoteFailedError(f"{what}{': ' if said else ''}{said}", where=self._host, changed=changed)
+
+
+def _one_line(secret: Secret, reference: str) -> Secret:
+    """A password sudo can be given: it reads a line."""
+    if "\n" in secret.reveal():
+        raise SecretError("the sudo password has more than one line", where=reference)
+    return secret

@@ -212,6 +212,9 @@ def shake_hands(link: socket.socket, pins: Pins, deadline: float) -> Wire:
         with writes_until(deadline):
             _await(wire, lambda done: wire.start_client(event=done), deadline, "the key exchange")
             _check_agreement(wire, pins)
+    except FOREIGN_ERRORS:
+        wire.hang_up()
+        raise _broken_off(wire) from None
     except BaseException:
         wire.hang_up()
         raise
@@ -229,8 +232,10 @@ def _check_agreement(wire: Wire, pins: Pins) -> None:
             advice="Update its SSH server (OpenSSH 9.6 or later, or a patched one)",
         )
     failure = wire.get_exception()
+    what = str(failure)
+    if "Signature verification" in what:
+        raise pins.unproven()
     if isinstance(failure, paramiko.ssh_exception.IncompatiblePeer):
-        what = str(failure)
         if "host key" in what:
             raise pins.mismatch()
         name = next((name for name in ("kex", "ciphers", "macs") if name in what), "version")
@@ -239,8 +244,13 @@ def _check_agreement(wire: Wire, pins: Pins) -> None:
             changed="Nothing was sent to the host",
             advice="Update its SSH server, or its settings KexAlgorithms, Ciphers and MACs in sshd_config",
         )
-    raise UnreachableError(
+    raise _broken_off(wire)
+
+
+def _broken_off(wire: Wire) -> UnreachableError:
+    return UnreachableError(
         "the host closed the connection during the key exchange" + _quoted(wire.last_words),
+        changed="Nothing was sent to the host",
         advice="Look at its log of sshd; MaxStartups and firewalls do this",
     )
 

@@ -125,6 +125,13 @@ def test_secrets_show_up_nowhere(
     assert OPSPW_PASSWORD not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_password_of_two_lines_is_refused(enter: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LL_TWO", "one\ntwo")
+    with pytest.raises(SudoRefusedError, match="one line") as caught:
+        enter(user="opspw", lamplighter_sudo_password="env:LL_TWO").run("id", sudo=True)
+    assert "two" not in str(caught.value)
+
+
 # hosts that stop answering
 
 

@@ -198,6 +198,13 @@ def test_a_connection_is_shared_and_outlives_its_sessions(fleet: Fleet, transpor
     second.close()
 
 
+def test_a_session_closed_while_it_waits_stops_waiting(fleet: Fleet, transport: SshTransport) -> None:
+    session = transport.connect(fleet_host(fleet))
+    threading.Timer(0.2, session.close).start()
+    with pytest.raises(SessionLostError, match="closed"):
+        session.await_boot(Path("/proc/sys/kernel/random/boot_id").read_text().strip(), timeout=30)
+
+
 def test_only_so_many_idle_connections_are_kept(fleet: Fleet) -> None:
     with SshTransport(fleet.known_hosts, keep=2) as transport:
         sessions = [transport.connect(fleet_host(fleet, number)) for number in range(5)]

@@ -122,8 +122,9 @@ def test_it_survives_killed_connections_and_is_found_again(estate: Estate, enter
             time.sleep(0.5)
             estate["alpha"].kill_sessions()
         assert waiting.result().exit_code == 7
-    assert starts(estate, unit) == 1
+    assert session.unit_state(unit, sudo=True) is UnitState.FINISHED
     assert session.run("echo on").stdout == "on\n"
+    assert starts(estate, unit) == 1
 
 
 def test_wait_outlasts_a_cut_cable(
@@ -255,6 +256,21 @@ def test_a_full_disk(estate: Estate, enter: Open, unit: str) -> None:
         estate["bravo"].free_disk()
     assert starts(estate, unit, "bravo") == 0
     assert session.unit_state(unit, sudo=True) is UnitState.ABSENT
+
+
+def test_where_sh_is_bash(estate: Estate, enter: Open, unit: str) -> None:
+    estate["bravo"].exec("ln -sf bash /bin/sh")
+    try:
+        session = enter("bravo")
+        session.launch(unit, COUNT, unit, "0.2", sudo=True)
+        assert session.unit_state(unit, sudo=True) is UnitState.RUNNING
+        assert session.wait(unit, sudo=True, timeout=10).exit_code == 7
+        assert session.unit_state(f"{unit}-b", sudo=True) is UnitState.ABSENT
+        session.launch(f"{unit}-b", "kill -9 $PPID", sudo=True)
+        time.sleep(0.2)
+        assert session.unit_state(f"{unit}-b", sudo=True) is UnitState.LOST
+    finally:
+        estate["bravo"].exec("ln -sf dash /bin/sh")
 
 
 def test_names_are_checked(enter: Open) -> None:
