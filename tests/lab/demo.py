@@ -10,14 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab.demo_site import REQUESTER, DemoSite
+from tests.lab.demo_site import HOSTS, REQUESTER, DemoSite
 from tests.lab.errors import LabError
 from tests.lab.estate import Estate
 from tests.lab.prefect_stack import BIN, ROOT, PrefectStack
 from tests.lab.spec import HostSpec
 
 NAME = "demo"
-HOSTS = ("web1", "web2", "app1", "app2", "db1", "mon1")
 APPROVER = "asha.patel@internal.example"
 PORT = 4200
 DONE = {"Completed", "Halted", "Rejected", "Expired", "Failed", "Crashed", "Cancelled"}

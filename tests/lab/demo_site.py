@@ -12,6 +12,7 @@ from tests.lab.keys import make_key, public_line
 
 ROOT = Path(__file__).resolve().parents[2]
 APPROVERS = ("asha.patel@internal.example", "kiran.shah@internal.example", "priya.nair@msp.example")
+HOSTS = ("web1", "web2", "app1", "app2", "db1", "mon1")
 REQUESTER = "priya.nair@msp.example"
 NAMESPACES = "lamplighter-approval@v1,lamplighter-request@v1,lamplighter-standing@v1,lamplighter-witness@v1"
 
@@ -54,15 +55,20 @@ class DemoSite:
         self._edit("site.yaml", self._site)
         self._edit("hosts.yaml", self._hosts)
 
+    @property
+    def _is_the_demos(self) -> bool:
+        return set(self.estate.hosts) == set(HOSTS)
+
     def _site(self, site: dict[str, Any]) -> None:
         site["store"] = f"file:{self.store}"
+        if not self._is_the_demos:
+            site["deployments"] = []  # they name the demo's own groups
         site.update(self._changes)
 
     def _hosts(self, inventory: dict[str, Any]) -> None:
         everything = inventory["all"]
         everything["vars"]["ansible_ssh_private_key_file"] = str(self.estate.client_key)
-        named = {name for group in everything["children"].values() for name in group.get("hosts", {})}
-        if named != set(self.estate.hosts):
+        if not self._is_the_demos:
             everything["children"] = {}
             everything["hosts"] = {host.name: {"ansible_host": host.address} for host in self.estate}
             return

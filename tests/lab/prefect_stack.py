@@ -49,6 +49,7 @@ class PrefectStack:
         self.detached = detached
         self._extra = dict(env or {})
         self._file = self.folder / "processes.json"
+        self._children: list[subprocess.Popen[bytes]] = []
 
     @property
     def url(self) -> str:
@@ -97,6 +98,11 @@ class PrefectStack:
             ],
         )
         self._wait("server", self._healthy)
+
+    def restart_server(self) -> None:
+        """Start the server again, on the same port and database, after it ended."""
+        self.process("server").wait(10)
+        self.start_server()
 
     def start_worker(self, pool: str) -> None:
         """Start a process worker.
@@ -160,6 +166,7 @@ class PrefectStack:
                 env=environment(self.env),
                 start_new_session=True,
             )
+        self._children.append(started)
         process = Process.of(started.pid)
         if process is None:
             raise LabError(f"{name} ended at once: {self._tail(name)}")
@@ -186,6 +193,8 @@ class PrefectStack:
             if not process.wait(max(0.1, end - time.monotonic())):
                 _signal_group(process, signal.SIGKILL)
                 process.wait(5)
+        for child in self._children:
+            child.wait()
         self._file.unlink(missing_ok=True)
 
     @property

@@ -1,0 +1,165 @@
+"""A gated patch run on real hosts, driven through a real Prefect server by everybody who can reach it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lamplighter.ledger import read_ledger
+from lamplighter.model.chain import Record
+from lamplighter.store import open_store
+from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
+from tests.lab.errors import LabError
+from tests.lab.prefect_api import PrefectApi
+from tests.lab.prefect_stack import PrefectStack
+from tests.lab.system import Process, marked_processes
+
+pytestmark = [pytest.mark.lab, pytest.mark.prefect]
+
+ASHA = APPROVERS[0]
+MSP = APPROVERS[2]
+
+
+@pytest.fixture
+def api(prefect: PrefectStack, patch_site: DemoSite) -> Iterator[PrefectApi]:
+    for host in patch_site.estate:
+        host.reset()
+    for host in patch_site.estate:
+        host.wait_up()
+    yield PrefectApi(prefect)
+
+
+def _run_id(flow_run: str) -> str:
+    return f"patch-linux-{flow_run.replace('-', '')[:8]}"
+
+
+def _records(site: DemoSite, flow_run: str) -> list[Record]:
+    return list(read_ledger(open_store(f"file:{site.store}"), _run_id(flow_run), "demo"))
+
+
+def _versions(site: DemoSite) -> set[str]:
+    return {host.exec("dpkg-query -W -f '${Version}' lab-web").stdout for host in site.estate}
+
+
+def _waiting(api: PrefectApi, hosts: str = "all") -> str:
+    flow_run = api.start("demo", hosts=hosts, requester=REQUESTER, change_ref="CHG-7")
+    reached = api.until(flow_run, "Suspended")
+    assert reached["state_name"] == "Suspended", reached["state"]["message"]
+    return flow_run
+
+
+def test_a_gated_run_from_the_form_to_the_report(
+    api: PrefectApi, prefect: PrefectStack, patch_site: DemoSite
+) -> None:
+    flow_run = _waiting(api)
+    run = api.run(flow_run)
+    assert run["name"] == _run_id(flow_run)
+    assert {"owner:msp", "function:patch-management", "change:normal", "gate:internal", "site:demo"} <= set(run["tags"])
+    form = api.form(flow_run)
+    for word in ("4 of 4 hosts", "lab-web 1.1", "CHG-7", "nobody yet", "host.reboot", "(claimed)", "Expires"):
+        assert word in form
+
+    rejected = api.post(f"flow_runs/{flow_run}/resume", {})
+    assert rejected["status"] == "REJECT"
+    _still_shut(api, flow_run, {"decision": "approve"}, "did not open the gate")
+    own = prefect.lamplighter("approve", _run_id(flow_run), "--key", str(patch_site.key(MSP)), "--yes", "--print")
+    _still_shut(api, flow_run, {"decision": "approve", "approval": own.strip()}, "requester")
+    assert _versions(patch_site) == {"1.0"}
+
+    prefect.lamplighter("approve", _run_id(flow_run), "--key", str(patch_site.key(ASHA)), "--yes")
+    ended = api.until(flow_run, seconds=180)
+    assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "4 changed")
+    assert _versions(patch_site) == {"1.1"}
+    assert api.task_runs(flow_run) == ["plan", "report", "survey", "wave-1", "wave-2", "wave-3"]
+    table = json.loads(api.artifacts(flow_run)["report"]["data"])
+    assert sorted(row["host"] for row in table) == ["alpha", "beta", "delta", "gamma"]
+    assert json.loads(prefect.lamplighter("verify", "--site", "demo", "--json"))
+
+
+def _still_shut(api: PrefectApi, flow_run: str, answer: dict[str, str], why: str) -> None:
+    """The run suspends again, and its form says why."""
+    before = api.run(flow_run)["state"]["id"]
+    api.answer(flow_run, **answer)
+    end = time.monotonic() + 60
+    while True:
+        run = api.until(flow_run, "Suspended")
+        if run["state"]["id"] != before and run["state_name"] == "Suspended":
+            break
+        assert run["state_type"] not in {"COMPLETED", "FAILED"}, run["state"]
+        if time.monotonic() > end:
+            raise LabError("the run did not come back to its gate")
+        time.sleep(0.3)
+    assert why in api.form(flow_run)
+
+
+def test_a_rejection_needs_no_signature(api: PrefectApi, patch_site: DemoSite) -> None:
+    flow_run = _waiting(api, "alpha")
+    api.answer(flow_run, decision="reject", reason="not this week")
+    ended = api.until(flow_run, "Rejected")
+    assert ended["state_name"] == "Rejected"
+    assert "not this week" in ended["state"]["message"]
+    assert _versions(patch_site) == {"1.0"}
+    assert _records(patch_site, flow_run)[-1].fields["state"] == "Rejected"
+
+
+def test_a_requester_must_be_somebody(api: PrefectApi, patch_site: DemoSite) -> None:
+    ended = api.until(api.start("demo", requester="nobody@internal.example"))
+    assert ended["state_name"] == "Failed"
+    assert "nobody of demo" in ended["state"]["message"]
+    assert _versions(patch_site) == {"1.0"}
+
+
+def test_a_killed_flow_goes_on_where_it_was(
+    api: PrefectApi, prefect: PrefectStack, patch_site: DemoSite
+) -> None:
+    flow_run = _waiting(api)
+    prefect.lamplighter("approve", _run_id(flow_run), "--key", str(patch_site.key(ASHA)), "--yes")
+    _wait_for_record(patch_site, flow_run, "intent")
+    for process in _flow_processes(flow_run):
+        process.kill(signal.SIGKILL)
+    assert api.until(flow_run, "Crashed")["state_name"] == "Crashed"
+    prefect.process("server").kill(signal.SIGKILL)
+    prefect.restart_server()
+    prefect.lamplighter("resume", _run_id(flow_run))
+    ended = _until_again(api, flow_run)
+    assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "4 changed")
+    records = _records(patch_site, flow_run)
+    intents = [(record.fields["host"], record.fields["step"]) for record in records if record.kind == "intent"]
+    assert len(intents) == len(set(intents)) == 8
+    for host in patch_site.estate:
+        log = host.read("/var/log/dpkg.log")
+        assert log.count(" upgrade lab-web:all 1.0 1.1") == 1
+
+
+def _wait_for_record(site: DemoSite, flow_run: str, kind: str) -> None:
+    end = time.monotonic() + 60
+    while not any(record.kind == kind for record in _records(site, flow_run)):
+        assert time.monotonic() < end, f"no {kind} in the ledger"
+        time.sleep(0.05)
+
+
+def _flow_processes(flow_run: str) -> list[Process]:
+    return [process for process, value in marked_processes("PREFECT__FLOW_RUN_ID") if value == flow_run]
+
+
+def _until_again(api: PrefectApi, flow_run: str) -> dict[str, object]:
+    """A crashed run is in a final state already: first wait until it has left it."""
+    end = time.monotonic() + 60
+    while api.run(flow_run)["state_name"] == "Crashed":
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    return api.until(flow_run, seconds=180)
+
+
+def test_no_secret_and_no_key_in_prefects_database(prefect: PrefectStack, patch_site: DemoSite) -> None:
+    private = patch_site.estate.client_key.read_bytes().splitlines()[1]
+    files = [path for path in Path(prefect.folder).rglob("*") if path.is_file()]
+    assert any(path.name.endswith(".db") for path in files)
+    assert not [path for path in files if private in path.read_bytes()]
+    assert os.environ.get("PREFECT_API_URL") is None
