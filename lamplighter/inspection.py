@@ -98,6 +98,8 @@ def inspect(
     wanted = {one.statement.seal for one in witnesses if one.statement}
     problems, seen = _follow_seals(store, chain, verdicts, wanted)
     problems += _unwitnessed(witnesses, site, chain.count, seen)
+    for key in store.rewritten():
+        problems.append(Problem(0, "rewritten-object", f"{key} was deleted or written again"))
     promised = seals_promised(store)
     if promised > chain.count:
         what = f"the site's chain ends at {chain.count} and once had {promised} seals"

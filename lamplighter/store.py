@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from lamplighter.errors import StoreError
@@ -91,6 +91,9 @@ class Store(Protocol):
     def read_log(self, key: str) -> Iterator[bytes]:
         """A log's bytes in order, in pieces of any size; nothing when there is no log."""
 
+    def rewritten(self) -> Iterator[str]:
+        """Keys that should never change and did, as far as the store keeps versions."""
+
 
 def lines(pieces: Iterator[bytes], *, longest: int = 2 * CHUNK) -> Iterator[bytes]:
     """Cut pieces into lines, newline included; the last may have none.
@@ -135,18 +138,24 @@ def whoami() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, options: Mapping[str, Any] | None = None) -> Store:
     """Open the store that a site's file names.
 
     Args:
-        url: `file:/path`, or a bare absolute path.
+        url: `file:/path`, a bare absolute path, or `s3://bucket/prefix`.
+        options: of an S3 store, see `store_s3.open_bucket`.
 
     Raises:
         StoreError: the URL is of no known kind, or the store cannot be opened.
+        SecretError: a reference in the options cannot be resolved.
     """
-    from lamplighter.store_directory import DirectoryStore  # noqa: PLC0415 - it is made of what stands above
-
     parts = urlsplit(url)
     if parts.scheme in {"file", ""} and not parts.netloc and parts.path.startswith("/"):
+        from lamplighter.store_directory import DirectoryStore  # noqa: PLC0415 - made of what stands above
+
         return DirectoryStore(Path(parts.path))
+    if parts.scheme == "s3" and parts.netloc:
+        from lamplighter.store_s3 import open_bucket  # noqa: PLC0415 - and boto3 takes half a second to load
+
+        return open_bucket(url, options or {})
     raise StoreError(f"{url!r} names no store", advice="use file:/path or s3://bucket/prefix")

@@ -120,6 +120,10 @@ class DirectoryStore:
                 while piece := file.read(CHUNK):
                     yield piece
 
+    def rewritten(self) -> Iterator[str]:
+        """See `Store.rewritten`; a directory keeps no versions."""
+        return iter(())
+
     def _held(self, key: str, limit: int) -> bytes | None:
         try:
             return self.get(key, limit=limit)

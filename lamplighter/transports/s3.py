@@ -1,0 +1,348 @@
+"""S3 buckets, Amazon's or any compatible store's; the only importer of boto3 and botocore.
+
+Where the libraries' defaults are loose, this is not: every request has a timeout and a bounded number of
+tries, every list is paginated to its end, every answer has a largest size, no proxy is taken from the
+environment, and credentials are exactly those the site names. Bytes that were written by `put` carry their
+SHA-256, and are checked against it when they are read. Errors are typed and hold an error code at most:
+S3's own messages repeat access keys and strings to sign.
+
+Conditional writes (`If-None-Match: *`, `If-Match`) are atomic on Amazon S3 since November 2024 and on
+SeaweedFS 4.48 (races in `tests/transports/test_s3.py`). `probe` refuses a store that ignores them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.exceptions
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from lamplighter.errors import (
+    AuthFailedError,
+    OutputTooLargeError,
+    RemoteFailedError,
+    TimedOutError,
+    TransportError,
+    UnreachableError,
+)
+from lamplighter.secrets import Resolve, resolve
+from lamplighter.transports.s3_values import (
+    MAX_OBJECT,
+    Entry,
+    Put,
+    Retention,
+    S3Settings,
+    Stored,
+    Version,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MAX_ANSWER = 32 * 1024 * 1024
+"""Largest answer to a list or another small request, in bytes; a page of 1,000 keys takes at most 4 MB."""
+DIGEST = "sha256"
+
+_AUTH = {
+    "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken",
+    "SignatureDoesNotMatch", "TokenRefreshRequired", "RequestTimeTooSkewed",
+}
+_ABSENT = {"404", "NoSuchKey", "NoSuchVersion", "NotFound"}
+_LOST = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_NO_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented"}
+
+
+class Bucket:
+    """One bucket; safe for any number of threads. Fulfils `Reader`.
+
+    Args:
+        settings: which, and how to get there.
+        resolver: turns secret references into secrets.
+
+    Raises:
+        SecretError: a reference cannot be resolved.
+        AuthFailedError: no credentials are named.
+    """
+
+    def __init__(self, settings: S3Settings, resolver: Resolve = resolve) -> None:
+        self._name = settings.bucket
+        self._where = f"s3://{settings.bucket}" + (f" at {settings.endpoint}" if settings.endpoint else "")
+        self._client = _client(settings, resolver, self._where)
+
+    def __repr__(self) -> str:
+        return f"<Bucket {self._where}>"
+
+    def put(
+        self, key: str, data: bytes, *, absent: bool = False, etag: str = "", lock: Retention | None = None
+    ) -> Put:
+        """Write an object, if a condition holds.
+
+        Args:
+            key: where.
+            data: what; its SHA-256 is kept as metadata.
+            absent: only if there is no such object.
+            etag: only if the object is still the one of this etag.
+            lock: until when nobody may delete this version; the bucket must have object lock.
+
+        Returns:
+            An empty etag when the condition did not hold; nothing was written then, by this try.
+
+        Raises:
+            TimedOutError: it is not known whether it was written.
+            TransportError: see `lamplighter.errors`.
+        """
+        options: dict[str, Any] = {"Metadata": {DIGEST: hashlib.sha256(data).hexdigest()}}
+        if absent:
+            options["IfNoneMatch"] = "*"
+        if etag:
+            options["IfMatch"] = etag
+        if lock:
+            options |= {"ObjectLockMode": lock.mode, "ObjectLockRetainUntilDate": lock.until}
+        try:
+            with self._told(f"{key} cannot be written"):
+                answer = self._client.put_object(Bucket=self._name, Key=key, Body=data, **options)
+        except _LostError as lost:
+            return Put("", lost.retried)
+        return Put(answer["ETag"], answer["ResponseMetadata"]["RetryAttempts"] > 0)
+
+    def get(self, key: str, *, limit: int = MAX_OBJECT, version: str = "") -> Stored | None:
+        """Read an object whole; None when there is none.
+
+        Raises:
+            OutputTooLargeError: it is larger than `limit` bytes.
+            RemoteFailedError: its bytes are not those that `put` wrote.
+        """
+        options: dict[str, Any] = {"VersionId": version} if version else {}
+        try:
+            with self._told(f"{key} cannot be read"):
+                answer = self._client.get_object(Bucket=self._name, Key=key, **options)
+                with contextlib.closing(answer["Body"]) as body:
+                    if answer["ContentLength"] > limit:
+                        raise OutputTooLargeError(f"{key} is larger than the {limit} bytes allowed")
+                    data = body.read(limit + 1)
+        except _AbsentError:
+            return None
+        digest = answer["Metadata"].get(DIGEST)
+        if len(data) != answer["ContentLength"] or (digest and hashlib.sha256(data).hexdigest() != digest):
+            raise RemoteFailedError(f"{key} came back with other bytes than were written", where=self._where)
+        return Stored(data, answer["ETag"], answer["LastModified"], answer.get("VersionId", ""))
+
+    def list(self, prefix: str = "", *, flat: bool = True) -> Iterator[Entry]:
+        """See `Reader.list`; every page is read, in order of keys within each page."""
+        options: dict[str, Any] = {} if flat else {"Delimiter": "/"}
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._name, Prefix=prefix, **options
+        )
+        for page in self._pages(pages, prefix):
+            for entry in page.get("Contents", ()):
+                yield Entry(entry["Key"], entry["Size"], entry["LastModified"])
+            for common in page.get("CommonPrefixes", ()):
+                yield Entry(common["Prefix"])
+
+    def versions(self, prefix: str = "") -> Iterator[Version]:
+        """See `Reader.versions`."""
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._name, Prefix=prefix)
+        for page in self._pages(pages, prefix):
+            for found in page.get("Versions", ()):
+                yield Version(
+                    found["Key"], found["VersionId"], found["IsLatest"], deleted=False, size=found["Size"],
+                    modified=found["LastModified"],
+                )
+            for marker in page.get("DeleteMarkers", ()):
+                yield Version(
+                    marker["Key"], marker["VersionId"], marker["IsLatest"], deleted=True, size=0,
+                    modified=marker["LastModified"],
+                )
+
+    def retention(self, key: str, version: str = "") -> Retention | None:
+        """See `Reader.retention`."""
+        options: dict[str, Any] = {"VersionId": version} if version else {}
+        try:
+            with self._told(f"the retention of {key} cannot be read"):
+                found = self._client.get_object_retention(Bucket=self._name, Key=key, **options)["Retention"]
+        except _AbsentError:
+            return None
+        if "Mode" not in found or "RetainUntilDate" not in found:
+            return None
+        return Retention(found["Mode"], found["RetainUntilDate"].astimezone(UTC))
+
+    def locks(self) -> bool:
+        """See `Reader.locks`."""
+        try:
+            with self._told("the bucket's object lock cannot be read"):
+                found = self._client.get_object_lock_configuration(Bucket=self._name)
+        except _AbsentError:
+            return False
+        return found["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
+
+    def probe(self, key: str) -> None:
+        """Refuse a store that ignores conditions: two writers would both believe that they won.
+
+        Args:
+            key: an object that may be written; it stays.
+
+        Raises:
+            RemoteFailedError: conditions are ignored.
+        """
+        self.put(key, b"conditional writes are tried here\n", absent=True)
+        conditions: tuple[dict[str, Any], ...] = ({"absent": True}, {"etag": '"' + "0" * 32 + '"'})
+        for condition in conditions:
+            if self.put(key, b"conditional writes are tried here\n", **condition).etag:
+                raise RemoteFailedError(
+                    "the store ignores conditional writes, so runs could overwrite each other's records",
+                    where=self._where, changed="Nothing was started",
+                    advice="use Amazon S3, a store with If-None-Match and If-Match on PUT, or a directory",
+                )
+
+    def _pages(self, pages: Any, prefix: str) -> Iterator[Any]:
+        rest = iter(pages)
+        while True:
+            try:
+                with self._told(f"{prefix or 'the bucket'} cannot be listed"):
+                    page = next(rest, None)
+            except _AbsentError as error:
+                raise RemoteFailedError("there is no such bucket", where=self._where) from error
+            if page is None:
+                return
+            yield page
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Turn the library's errors into typed ones without their texts, which may repeat secrets."""
+        try:
+            yield
+        except ClientError as error:
+            raise _answered(error, what, self._where) from None
+        except (BotoCoreError, HTTPClientError) as error:
+            raise _unanswered(error, what, self._where) from None
+
+
+class _LostError(Exception):
+    """The condition of a write did not hold."""
+
+    def __init__(self, *, retried: bool) -> None:
+        super().__init__()
+        self.retried = retried
+
+
+class _AbsentError(Exception):
+    """There is no such object, version or configuration."""
+
+
+def _answered(error: ClientError, what: str, where: str) -> Exception:
+    """The store said no."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = code if code.isalnum() and len(code) < 80 else "unknown"  # noqa: PLR2004 - S3's longest has 45
+    if code in _ABSENT | _NO_LOCK:
+        return _AbsentError()
+    if code in _LOST:
+        return _LostError(retried=error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0)
+    if code in _AUTH:
+        skewed = code == "RequestTimeTooSkewed"
+        advice = "set this machine's clock" if skewed else "check the keys and what they may do in the bucket"
+        return AuthFailedError(f"{what}: {code}", where=where, advice=advice)
+    advice = "check the bucket's name and region" if code == "NoSuchBucket" else "try again later"
+    return RemoteFailedError(f"{what}: {code}", where=where, advice=advice)
+
+
+def _unanswered(error: Exception, what: str, where: str) -> TransportError:
+    """Nothing, or nothing usable, came back."""
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return AuthFailedError(f"{what}: there are no credentials", where=where)
+    if isinstance(error, SSLError):
+        return UnreachableError(
+            f"{what}: the server's certificate is not trusted", where=where,
+            advice="name its authority's certificate: ca in the store's options",
+        )
+    if isinstance(error, ReadTimeoutError):
+        return TimedOutError(f"{what}: no answer in time", where=where)
+    if isinstance(error, ConnectTimeoutError | botocore.exceptions.ConnectionError | HTTPClientError):
+        return UnreachableError(
+            f"{what}: no connection ({type(error).__name__})", where=where, advice="check the endpoint"
+        )
+    return RemoteFailedError(f"{what}: {type(error).__name__}", where=where)
+
+
+def _client(settings: S3Settings, resolver: Resolve, where: str) -> S3Client:
+    if bool(settings.access_key) != bool(settings.secret_key) or not (settings.access_key or settings.chain):
+        raise AuthFailedError(
+            "no credentials are named", where=where,
+            advice="give access_key and secret_key as references (env:NAME, file:PATH, cmd:COMMAND), or "
+            "credentials: aws for the usual AWS chain",
+        )
+    names = {
+        "aws_access_key_id": settings.access_key, "aws_secret_access_key": settings.secret_key,
+        "aws_session_token": settings.session_token,
+    }
+    keys: dict[str, Any] = {name: resolver(place).reveal() for name, place in names.items() if place}
+    when: Any = "when_supported" if settings.checksums else "when_required"
+    config = Config(
+        connect_timeout=settings.connect_timeout, read_timeout=settings.read_timeout,
+        retries={"mode": "standard", "total_max_attempts": settings.tries}, max_pool_connections=50,
+        proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else {},
+        signature_version="s3v4", s3={"addressing_style": "path" if settings.endpoint else "auto"},
+        request_checksum_calculation=when, response_checksum_validation=when,
+    )
+    _keep_quiet()
+    try:
+        client: S3Client = boto3.session.Session().client(
+            "s3", endpoint_url=settings.endpoint or None, region_name=settings.region,
+            verify=settings.ca or True, config=config, **keys,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise UnreachableError(f"the bucket cannot be opened: {type(error).__name__}", where=where) from None
+    _cap_answers(client)
+    return client
+
+
+def _keep_quiet() -> None:
+    """At level DEBUG the libraries log headers and bodies; whoever debugs a worker must not see them."""
+    for name in ("boto3", "botocore", "urllib3", "s3transfer"):
+        if logging.getLogger(name).level < logging.INFO:
+            logging.getLogger(name).setLevel(logging.INFO)
+
+
+def _cap_answers(client: S3Client) -> None:
+    """Read every answer but the body of an object here, up to a largest size.
+
+    botocore would read them whole, whatever their size. There is no public way to its HTTP session.
+    """
+    session = client._endpoint.http_session  # type: ignore[attr-defined]  # noqa: SLF001 - as said
+    send = session.send
+
+    def capped(request: Any) -> Any:
+        is_object = request.stream_output
+        request.stream_output = True
+        answer = send(request)
+        if not is_object or answer.status_code >= 300:  # noqa: PLR2004 - an error, which botocore reads whole
+            answer._content = _read(answer.raw)  # noqa: SLF001 - what its `content` would have read
+        return answer
+
+    session.send = capped
+
+
+def _read(raw: Any) -> bytes:
+    try:
+        data: bytes = raw.read(MAX_ANSWER + 1)
+    except Exception as error:
+        raise HTTPClientError(error=error) from error
+    if len(data) > MAX_ANSWER:
+        raw.close()
+        raise HTTPClientError(error=f"the answer is larger than {MAX_ANSWER} bytes")
+    return data
