@@ -1,0 +1,52 @@
+"""Fixtures that more than one folder of tests needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Estate, HostSpec
+from tests.lab.demo_site import DemoSite
+from tests.lab.prefect_stack import PrefectStack
+from tests.lab.seaweedfs import Seaweed, seaweedfs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_leftovers() -> Iterator[None]:
+    """Remove what killed test runs left behind, before anything is started."""
+    if os.geteuid() == 0:
+        Estate.sweep()
+    yield
+
+
+@pytest.fixture(scope="session")
+def patch_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoSite]:
+    """A site whose four hosts are real and have updates waiting."""
+    folder = tmp_path_factory.mktemp("patch")
+    specs = [HostSpec(name, boot_seconds=1) for name in ("alpha", "beta", "gamma", "delta")]
+    with Estate(f"patch-{os.getpid()}", specs, folder / "estate") as estate:
+        site = DemoSite(folder / "site", estate, {"rollout": {"default": {
+            "limits": {"soak_seconds": 0}, "waves": {"canary": 1, "shares": [50, 100]},
+        }}})
+        site.write()
+        yield site
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory, patch_site: DemoSite) -> Iterator[PrefectStack]:
+    """A real Prefect server with the MSP's worker and every deployment of prefect.yaml."""
+    folder: Path = tmp_path_factory.mktemp("prefect")
+    with PrefectStack(folder, env=patch_site.env) as stack:
+        stack.start_worker("msp")
+        stack.deploy()
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server, over HTTPS with an authority of its own."""
+    with seaweedfs(tmp_path_factory.mktemp("s3"), tls=True) as server:
+        yield server
