@@ -1,0 +1,47 @@
+"""`make bench`: measure, and write rows `{name, value, unit, goal, met}` to docs/benchmarks/*.json.
+
+    python -m tests.bench [NAME ...]      only the modules bench_NAME.py
+
+A module has `rows() -> list[Row]`. Machines are noisy: compare ratios within one run, not days.
+"""
+
+import importlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.rows import Row
+
+HERE = Path(__file__).parent
+OUT = HERE.parents[1] / "docs" / "benchmarks"
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the named benches, or all. Returns: 1 when a goal was missed, else 0."""
+    found = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+    unknown = set(names) - set(found)
+    if unknown:
+        print(f"no bench {', '.join(sorted(unknown))}; there are: {', '.join(found)}", file=sys.stderr)
+        return 2
+    missed = 0
+    for name in names or found:
+        print(f"== {name}", flush=True)
+        rows: list[Row] = importlib.import_module(f"tests.bench.bench_{name}").rows()
+        for row in rows:
+            print(f"   {row}", flush=True)
+        missed += sum(not row.met for row in rows)
+        OUT.mkdir(parents=True, exist_ok=True)
+        value = {"machine": _machine(), "rows": [row.to_json() for row in rows]}
+        (OUT / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    return 1 if missed else 0
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
