@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import lamplighter
-from lamplighter.errors import LimitExceededError
+from lamplighter.errors import LamplighterError, LimitExceededError
+from lamplighter.fanout import unexpected
+from lamplighter.model.canonical import MAX_BYTES, canonical
+from lamplighter.model.chain import check_fields
 from lamplighter.model.operation import Operation
+from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import HostPlan, Plan, Requester
 from lamplighter.model.planning import Order, build_plan
 from lamplighter.model.runbook import Runbook
+from lamplighter.model.text import recordable
 from lamplighter.model.waves import too_many
 from lamplighter.site import Site
 from lamplighter.survey import Surveyed
+
+MOST_REFERENCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,16 @@ class Request:
     selection: str = "all"
     change_ref: str = ""
 
+    def __post_init__(self) -> None:
+        """People type these on any keyboard: an accent of its own must not keep a run from being recorded."""
+        typed = {
+            "selection": recordable(self.selection),
+            "change_ref": recordable(self.change_ref, MOST_REFERENCE),
+            "requester": replace(self.requester, id=recordable(self.requester.id, MOST_REFERENCE)),
+        }
+        for name, value in typed.items():
+            object.__setattr__(self, name, value)
+
 
 def order(request: Request, run: str) -> Order:
     """What the plan will say was asked for, with the site's gate, limits and waves."""
@@ -53,7 +70,8 @@ def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float) 
     """The plan these facts lead to.
 
     Raises:
-        LimitExceededError: it would touch more hosts than the runbook or site allows.
+        LimitExceededError: it would touch more hosts than the runbook or site allows, or no worker could
+            read it back.
     """
     host_plans = [_host_plan(request.operation, seen) for seen in surveyed]
     plan = build_plan(
@@ -61,6 +79,8 @@ def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float) 
         now=int(now), nonce=secrets.token_hex(16),
     )
     why = too_many(plan.limits, len(plan.targets), plan.fleet)
+    if not why and len(plan.to_bytes()) > MAX_BYTES:
+        why = f"the plan of {len(plan.hosts)} hosts is larger than the {MAX_BYTES} bytes a plan may have"
     if why:
         raise LimitExceededError(
             why, where=run, changed="Nothing was changed",
@@ -70,6 +90,17 @@ def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float) 
 
 
 def _host_plan(operation: Operation[Any], seen: Surveyed) -> HostPlan:
+    """What is to be done on one host. What cannot be planned or written down is that host's row, no more."""
+    name = seen.host.name
     if seen.facts is None:
-        return HostPlan(seen.host.name, reason=seen.message, end=seen.end)
-    return operation.plan(seen.host, seen.facts)
+        return HostPlan(name, reason=recordable(seen.message) or "no answer", end=seen.end)
+    try:
+        plan = operation.plan(seen.host, seen.facts)
+        canonical(asdict(plan))
+        check_fields("facts", {"host": name, "relevant": seen.facts.relevant()})
+    except LamplighterError as error:
+        why = recordable(f"it cannot be planned for: {error}")
+        return HostPlan(name, reason=why, end=Terminal.REFUSED)
+    except Exception as error:  # noqa: BLE001 - logged; a planner's bug on one host must not cost the others
+        return HostPlan(name, reason=unexpected(error), end=Terminal.FAILED)
+    return plan

@@ -9,28 +9,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import lamplighter
 from lamplighter.drafting import Request, draft
-from lamplighter.errors import LedgerBrokenError, NotApprovedError, StoreError
+from lamplighter.errors import LedgerBrokenError, NotApprovedError, SelectionError, SiteError, StoreError
+from lamplighter.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key
+from lamplighter.journal import Journal
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.canonical import MAX_BYTES, sha256
 from lamplighter.model.envelope import MAX_LINE
-from lamplighter.model.gate import GatePolicy, GateResult, evaluate, obstacles
-from lamplighter.model.history import History, replay
+from lamplighter.model.gate import GatePolicy, GateResult, obstacles
+from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import HostOutcome, RunState, sentence, tally
 from lamplighter.model.plan import Plan, read_plan
 from lamplighter.model.session import Connect
+from lamplighter.model.text import recordable
 from lamplighter.model.waves import unreached
 from lamplighter.rollout import Progress, Rollout
 from lamplighter.site import Site, load_site
 from lamplighter.store import Store
 from lamplighter.survey import Surveyed, survey
+from lamplighter.turn import Means
 
-POLICY_SECONDS = 2.0  # how stale the site's people, keys and revocations may be before a host is touched
+__all__ = ["Ending", "Run", "conclude", "drop_line", "dropped_lines", "plan_key"]
+
+MOST_LINES = 50
+"""Signed lines taken from one answer; nobody has that many approvers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +71,23 @@ class Run:
     leases: Leases
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    history: History = field(default_factory=History)
-    _policy: tuple[float, GatePolicy] | None = None
+    journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:
-        self.history = replay(self.ledger.records())
+        self.journal = Journal(self.ledger)
         if not self.ledger.records("opened"):
-            self._record(
+            self.journal.record(
                 "opened", site=self.site.name, runbook=self.request.runbook.id,
                 owner=str(self.request.runbook.owner), requester=self.request.requester.id,
                 known=self.request.requester.known, selection=self.request.selection,
                 change_ref=self.request.change_ref, options=self.request.operation.options(),
                 code=lamplighter.__version__,
             )
+
+    @property
+    def history(self) -> History:
+        """The run so far."""
+        return self.journal.history
 
     @property
     def site(self) -> Site:
@@ -111,27 +122,48 @@ class Run:
         if not self.history.plan:
             plan = draft(self.request, self.id, surveyed, self.clock())
             self.store.put_new(plan_key(plan.digest), plan.to_bytes())
-            for seen in surveyed:
-                if seen.facts is not None:
-                    self._record("facts", host=seen.host.name, relevant=seen.facts.relevant())
-            self._record("planned", plan=plan.digest, hosts=len(plan.targets), waves=len(plan.waves))
+            self.journal.record_many([
+                *(
+                    ("facts", {"host": seen.host.name, "relevant": seen.facts.relevant()})
+                    for seen in surveyed
+                    if seen.facts is not None
+                ),
+                ("planned", {"plan": plan.digest, "hosts": len(plan.targets), "waves": len(plan.waves)}),
+            ])
         plan = self.plan()
-        for host_plan in plan.hosts:
-            if host_plan.reason and host_plan.host not in self.history.hosts:
-                self._record(
-                    "host", host=host_plan.host, terminal=str(host_plan.end), message=host_plan.reason, wave=0
-                )
+        self.journal.end_hosts(
+            HostOutcome(host.host, host.end, host.reason)
+            for host in plan.hosts
+            if host.reason and host.host not in self.history.hosts
+        )
         return plan
 
     def plan(self) -> Plan:
-        """The stored plan, checked against the digest in the ledger."""
-        plan = read_plan(self._plan_bytes())
-        if plan.digest != self.history.plan or plan.run != self.id:
+        """The stored plan, checked against the digest in the ledger.
+
+        Raises:
+            LedgerBrokenError: the stored bytes are not those the ledger names.
+            StoreError: they are gone.
+        """
+        return self._stored[0]
+
+    @cached_property
+    def _stored(self) -> tuple[Plan, Gatekeeper]:
+        """The plan and who judges its gate; read once, for a plan never changes."""
+        data = self.store.get(plan_key(self.history.plan), limit=MAX_BYTES)
+        if data is None:
+            raise StoreError("the plan's bytes are gone", where=self.id, changed="Nothing more is changed")
+        plan = read_plan(data)
+        if sha256(data) != self.history.plan or plan.run != self.id:
             raise LedgerBrokenError(
                 "the stored plan is not the one in the ledger; nothing more is changed", where=self.id,
                 advice="Keep the store as it is and call internal IT",
             )
-        return plan
+        return plan, Gatekeeper(data, self.store, self._policy)
+
+    def _policy(self) -> GatePolicy:
+        """The site's people and keys as they stand on disk now."""
+        return load_site(self.site.path).gate_policy(self.request.runbook.id, self.store)
 
     # --- gate -------------------------------------------------------------------------------------
 
@@ -143,68 +175,76 @@ class Run:
             lines: approval lines; they are checked later, each time they matter.
             claimed: decision and reason as typed; recorded as a claim, because anybody can type them.
         """
-        self._record("answered", number=number, approvals=list(lines), claimed=claimed)
-        if claimed.get("decision") == "reject":
-            self.end(RunState.REJECTED, f"rejected at the gate: {claimed.get('reason') or 'no reason given'}")
+        told = {name: recordable(text) for name, text in claimed.items()}
+        kept = [recordable(line, MAX_LINE) for line in lines[:MOST_LINES]]
+        self.journal.record("answered", number=number, approvals=kept, claimed=told)
+        if told.get("decision") == "reject":
+            self.end(RunState.REJECTED, f"rejected at the gate: {told.get('reason') or 'no reason given'}")
 
     def ask(self) -> int:
         """The number of the open question; a new one is recorded when the last was answered."""
         if self.history.asked == self.history.answered:
-            self._record("asked", number=self.history.asked + 1, plan=self.history.plan)
+            self.journal.record("asked", number=self.history.asked + 1, plan=self.history.plan)
         return self.history.asked
 
     def check_gate(self) -> GateResult:
         """Evaluate the gate now, over the stored bytes, and act on a rejection or expiry.
 
-        An approval that passes is burned for this plan: the same one never opens another.
+        An approval that passes is burned for this plan: the same one never opens another. A gate that cannot
+        be judged, because the site's files hold a mistake for example, is closed and says why.
         """
-        now = int(self.clock())
-        plan = self.plan()
-        result = self._evaluate(now)
+        try:
+            result = self._judge()
+        except NotApprovedError as error:
+            return GateResult(passed=False, needed=(error.message,))
         if result.closed:
             self.end(RunState.REJECTED, result.closed)
-        elif now >= plan.expires:
-            self.end(RunState.EXPIRED, "nobody approved the plan before it expired")
+        elif int(self.clock()) >= self.plan().expires:
+            self.end(RunState.EXPIRED, self._expired())
         elif result.passed:
             for approval in result.approvals:
                 self.store.swap(f"approvals/used/{approval}", None, self.history.plan.encode())
-            result = self._evaluate(now)
+            result = self._judge()
         if result.passed != self.history.passed:
-            self._record(
+            self.journal.record(
                 "gate", passed=result.passed, plan=self.history.plan, signed=list(result.signed),
-                refused=[list(pair) for pair in result.refused],
+                refused=[[recordable(name), code] for name, code in result.refused],
             )
         return result
 
     def gate_can_open(self) -> bool:
         """Whether any signatures could open the gate; a run nobody can approve ends here, unchanged."""
-        why = obstacles(self.plan(), self._gate_policy(), int(self.clock()))
+        try:
+            why = obstacles(self.plan(), self._policy(), int(self.clock()))
+        except SiteError:
+            return True  # the form says that the site cannot be read; mending it opens the way
         if why:
             self.end(RunState.FAILED, f"nobody can approve this plan. It needs {'; '.join(why)}")
         return not why
 
+    def _expired(self) -> str:
+        if self.history.passed:
+            return "the plan expired before all of it was carried out; plan what is left anew"
+        return "nobody approved the plan before it expired"
+
     def guard(self) -> None:
-        """Raise unless the gate is open at this moment.
+        """Raise unless this very plan may be carried out at this moment.
 
         Raises:
-            NotApprovedError: the approval expired, was revoked, or never was; or the plan expired.
+            NotApprovedError: the approval expired, was revoked, or never was; the plan expired; its window
+                is not open; or the gate cannot be judged.
         """
-        result = self._evaluate(int(self.clock()))
+        now, window = int(self.clock()), self.plan().window
+        if now not in window:
+            when = "has closed" if now >= window.opens else "is not open yet"
+            raise NotApprovedError(f"the plan's window {when}", where=self.id)
+        result = self._stored[1].judge(self.history.approvals, now)
         if not result.passed:
             why = "; ".join(result.needed) or "the approval no longer counts"
             raise NotApprovedError(f"the gate is closed: {why}", where=self.id)
 
-    def _evaluate(self, now: int) -> GateResult:
-        lines = [*self.history.approvals, *dropped_lines(self.store, self.history.plan)]
-        return evaluate(self._plan_bytes(), list(dict.fromkeys(lines)), self._gate_policy(), now)
-
-    def _gate_policy(self) -> GatePolicy:
-        """The site's people and keys as they stand on disk now, at most `POLICY_SECONDS` old."""
-        now = time.monotonic()
-        if self._policy is None or now - self._policy[0] > POLICY_SECONDS:
-            site = load_site(self.site.path)
-            self._policy = (now, site.gate_policy(self.request.runbook.id, self.store))
-        return self._policy[1]
+    def _judge(self) -> GateResult:
+        return self._stored[1].judge(self.history.approvals, int(self.clock()), anew=True)
 
     # --- rollout and report -----------------------------------------------------------------------
 
@@ -212,64 +252,45 @@ class Run:
         self, progress: Progress = lambda _: None, tick: Callable[[], None] = lambda: None
     ) -> Rollout:
         """What carries the plan's waves out."""
+        means = Means(
+            self.id, self.request.operation, self.connect, self.journal, self.leases, self.guard
+        )
         return Rollout(
-            plan=self.plan(), operation=self.request.operation, hosts=self.site.inventory.hosts,
-            connect=self.connect, ledger=self.ledger, history=self.history,
-            leases=self.leases, guard=self.guard, progress=progress, tick=tick,
-            sleep=self.sleep, clock=self.clock,
+            self.plan(), self.site.inventory.hosts, means, progress, tick, self.sleep, self.clock
         )
 
     def end(self, state: RunState, why: str) -> None:
         """Decide that no further wave starts; the first decision stands."""
         if self.history.ending is None:
-            self._record("halted", state=str(state), why=why)
+            self.journal.record("halted", state=str(state), why=recordable(why))
 
     def close(self) -> Ending:
-        """Give every host its terminal state, seal the ledger, and say how the run ended."""
-        plan = self.plan() if self.history.plan else None
-        why = self.history.why or "the run ended before"
-        for outcome in unreached(plan.waves if plan else (), self.history.hosts, why):
-            self._record(
-                "host", host=outcome.host, terminal=str(outcome.terminal), message=outcome.message,
-                wave=outcome.wave,
-            )
+        """Give every host its terminal state, seal the ledger, and say how the run ended.
+
+        Hosts that were begun and have no end, because a worker died and the gate closed since, are asked
+        what became of them; nothing is begun on them.
+        """
+        if not self.history.sealed:
+            if self.history.plan:
+                self.rollout().settle()
+            why = self.history.why or "the run ended before"
+            self.journal.end_hosts(unreached(self._numbered(), self.history.hosts, why))
         order = {name: place for place, name in enumerate(self.site.inventory.hosts)}
         outcomes = sorted(self.history.hosts.values(), key=lambda one: order.get(one.host, len(order)))
         ending = conclude(self.history, tuple(outcomes))
-        if not self.history.sealed:
-            counts = {str(state): count for state, count in tally(outcomes).items()}
-            self.ledger.seal(str(ending.state), message=ending.message, counts=counts)
-            self.history.sealed = str(ending.state)
+        counts = {str(state): count for state, count in tally(outcomes).items()}
+        self.ledger.seal(str(ending.state), message=ending.message, counts=counts)
+        self.history.sealed = str(ending.state)
         return ending
 
-    def _plan_bytes(self) -> bytes:
-        data = self.store.get(plan_key(self.history.plan), limit=MAX_BYTES)
-        if data is None:
-            raise StoreError("the plan's bytes are gone", where=self.id, changed="Nothing more is changed")
-        return data
-
-    def _record(self, kind: str, **fields: Any) -> None:
-        self.history.note(self.ledger.append(kind, **fields))
-
-
-def plan_key(digest: str) -> str:
-    """Where the store keeps a plan's bytes."""
-    return f"plans/{digest.removeprefix('sha256:')}.json"
-
-
-def drop_line(store: Store, plan: str, line: str) -> None:
-    """Leave a signed line where the run of that plan finds it before it touches the next host."""
-    store.put_new(f"{_dropped(plan)}{sha256(line.encode()).removeprefix('sha256:')}", line.encode())
-
-
-def dropped_lines(store: Store, plan: str) -> tuple[str, ...]:
-    """Signed lines that were left in the store for a plan."""
-    found = (store.get(key, limit=MAX_LINE) for key in sorted(store.list(_dropped(plan))))
-    return tuple(data.decode("ascii", "replace") for data in found if data)
-
-
-def _dropped(plan: str) -> str:
-    return f"approvals/{plan.removeprefix('sha256:')}/"
+    def _numbered(self) -> dict[int, tuple[str, ...]]:
+        """Waves by number; before there is a plan, whom the selection names, as wave 0."""
+        if self.history.plan:
+            return dict(enumerate(self.plan().waves, 1))
+        try:
+            return {0: tuple(host.name for host in self.hosts)}
+        except SelectionError:
+            return {}
 
 
 def conclude(history: History, outcomes: tuple[HostOutcome, ...]) -> Ending:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from lamplighter.errors import (
     UnreachableError,
     UnusableError,
 )
+from lamplighter.fanout import FanOut, contained, unexpected
 from lamplighter.model.inventory import Host
 from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import Terminal
@@ -46,38 +46,29 @@ def survey(
         progress: called in the asking thread as each host answers.
 
     Returns:
-        One entry a host, in the order given.
+        One entry a host, in the order given: whatever goes wrong on one host is its own entry.
     """
 
     def ask(host: Host) -> Surveyed:
         seen = _ask(host, operation, connect)
-        progress(seen)
+        contained(lambda: progress(seen))
         return seen
 
-    hosts = tuple(hosts)
-    with ThreadPoolExecutor(max(1, min(parallel, len(hosts))), "survey") as pool:
-        return tuple(pool.map(ask, hosts))
+    return tuple(FanOut(ask, tuple(hosts), parallel, "survey").run())
 
 
 def _ask(host: Host, operation: Operation[Any], connect: Connect) -> Surveyed:
     try:
         session = connect(host)
-    except UnreachableError as error:
-        return Surveyed(host, message=str(error))
-    try:
-        return Surveyed(host, operation.survey(host, session))
+        try:
+            return Surveyed(host, operation.survey(host, session))
+        finally:
+            session.close()
     except (UnusableError, RefusedError, SudoRefusedError) as error:
         return Surveyed(host, end=Terminal.REFUSED, message=str(error))
-    except SessionLostError as error:
+    except (UnreachableError, SessionLostError) as error:
         return Surveyed(host, message=str(error))
     except LamplighterError as error:
         return Surveyed(host, end=Terminal.FAILED, message=str(error))
-    except Exception as error:  # noqa: BLE001 - a parser's bug on one host must not cost the others' work
+    except Exception as error:  # noqa: BLE001 - logged; a parser's bug on one host must not cost the others
         return Surveyed(host, end=Terminal.FAILED, message=unexpected(error))
-    finally:
-        session.close()
-
-
-def unexpected(error: Exception) -> str:
-    """The sentence for an exception nobody foresaw; its own text could hold anything, so it is left out."""
-    return f"unexpected {type(error).__name__}; this is a bug in the runbook, report it with the worker's log"

@@ -37,6 +37,7 @@ class History:
         hosts: terminal states.
         intents: (host, step) pairs whose intent is durable.
         outcomes: what became of them; absent while unknown to the ledger.
+        begun: hosts of which any step was ever announced.
         interrupted: those closed only because the worker was stopped; a probe may know better.
         waves: 1-based wave number to the time it ended, in milliseconds since the epoch.
         started: waves that began.
@@ -54,6 +55,7 @@ class History:
 
     hosts: dict[str, HostOutcome] = field(default_factory=dict)
     intents: set[tuple[str, str]] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     interrupted: set[tuple[str, str]] = field(default_factory=set)
     waves: dict[int, int] = field(default_factory=dict)
@@ -75,10 +77,6 @@ class History:
         handler = getattr(self, f"_on_{record.kind.replace('-', '_')}", None)
         if handler:
             handler(record)
-
-    def touched(self, host: str) -> bool:
-        """Whether any step of the host was ever begun."""
-        return any(name == host for name, _ in self.intents)
 
     def ended(self) -> bool:
         """Whether something decided that no further wave starts."""
@@ -113,6 +111,7 @@ class History:
 
     def _on_intent(self, record: Record) -> None:
         self.intents.add((record.fields["host"], record.fields["step"]))
+        self.begun.add(record.fields["host"])
 
     def _on_outcome(self, record: Record) -> None:
         key = (record.fields["host"], record.fields["step"])

@@ -1,13 +1,14 @@
 """How a rollout widens, and when it stops.
 
-The first wave is the canary: hosts marked `lamplighter_canary`, else the first in inventory order. Each
-further wave fills up to its cumulative share of all targets. Two hosts of one `ha_group` never stand in
-the same wave; when that leaves hosts over, further waves take them.
+The first wave is the canary: as many hosts as the runbook says, those marked `lamplighter_canary: true`
+before others, otherwise in inventory order. Each further wave fills up to its cumulative share of all
+targets. Two hosts of one `ha_group` never stand in the same wave; when that leaves hosts over, further
+waves take them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import HostOutcome, Terminal, sentence, tally
@@ -25,7 +26,7 @@ def make_waves(targets: Sequence[Host], widening: Waves) -> tuple[tuple[str, ...
     Returns:
         Host names by wave; every target once; no empty wave.
     """
-    rest = sorted(targets, key=lambda host: not host.vars.get("lamplighter_canary", False))
+    rest = sorted(targets, key=lambda host: host.vars.get("lamplighter_canary") is not True)
     total = len(rest)
     sizes = [min(widening.canary, total)]
     for share in widening.shares:
@@ -97,12 +98,19 @@ def too_many(limits: Limits, targets: int, fleet: int) -> str:
     return ""
 
 
-def unreached(plan_waves: Sequence[Sequence[str]], done: Iterable[str], why: str) -> tuple[HostOutcome, ...]:
-    """Outcomes for the hosts a halted run never came to."""
-    seen = set(done)
+def unreached(
+    waves: Mapping[int, Sequence[str]], done: Collection[str], why: str
+) -> tuple[HostOutcome, ...]:
+    """Outcomes for the hosts a halted run never came to.
+
+    Args:
+        waves: host names by wave number.
+        done: hosts that have an end.
+        why: the run stopped.
+    """
     return tuple(
         HostOutcome(host, Terminal.SKIPPED, f"not touched: {why}", number)
-        for number, wave in enumerate(plan_waves, start=1)
+        for number, wave in waves.items()
         for host in wave
-        if host not in seen
+        if host not in done
     )
