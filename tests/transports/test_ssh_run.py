@@ -23,6 +23,7 @@ from lamplighter.model.session import Session
 from lamplighter.transports import ssh_session
 from lamplighter.transports.ssh import SshTransport
 from lamplighter.transports.ssh_session import SshSession
+from lamplighter.transports.ssh_wire import Wire
 from tests.lab.fleet import Fleet
 from tests.transports.conftest import fleet_host
 
@@ -231,20 +232,28 @@ def test_many_threads(fleet: Fleet, transport: SshTransport) -> None:
     assert len(transport._wires) == len(fleet)
 
 
+def wires() -> int:
+    return sum(isinstance(thread, Wire) for thread in threading.enumerate())
+
+
+def settle(count: int) -> bool:
+    for _ in range(100):
+        if wires() == count:
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def test_closing_is_quick_and_leaves_no_thread(fleet: Fleet) -> None:
-    before = threading.active_count()
+    assert settle(0)
     transport = SshTransport(fleet.known_hosts)
     for number in range(len(fleet)):
         transport.connect(fleet_host(fleet, number))
-    assert threading.active_count() == before + len(fleet)
+    assert wires() == len(fleet)
     began = time.monotonic()
     transport.close()
     assert time.monotonic() - began < 0.5
-    for _ in range(50):
-        if threading.active_count() == before:
-            break
-        time.sleep(0.02)
-    assert threading.active_count() == before
+    assert settle(0)
     transport.close()
 
 
