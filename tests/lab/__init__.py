@@ -22,10 +22,15 @@ SYSTEM_PACKAGES = (
     "gcc",
     "gnupg",
     "iproute2",
+    "krb5-user",
+    "ldap-utils",
     "libc6-dev",
     "mount",
     "openssh-client",
     "openssh-server",
+    "samba-ad-dc",
+    "samba-ad-provision",
+    "slapd",
     "util-linux",
 )
 """Debian packages the machine needs: the one list, read by the Makefile and the command line."""
