@@ -96,6 +96,7 @@ class LdapTransport:
         self._resolve = resolve_secret
         self._lock = threading.Lock()
         self._idle: dict[LdapServer, list[Wire]] = {}
+        self._wires: set[Wire] = set()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -139,22 +140,24 @@ class LdapTransport:
         )
 
     def close(self) -> None:
-        """End every connection that is not in use; never raises."""
+        """End every connection, of open sessions too; never raises."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, {}
-        for wire in (wire for wires in idle.values() for wire in wires):
+            wires, self._wires = self._wires, set()
+            self._idle = {}
+        for wire in wires:
             wire.hang_up()
 
     def _reach(self, server: LdapServer) -> Wire:
         while wire := self._take(server):
             if wire.idle():
                 return wire
-            wire.hang_up()
+            self._end(wire)
         deadline = time.monotonic() + self._settings.connect_timeout
         wire = open_wire(server, self._settings, deadline)
         try:
             self._log_in(wire, deadline)
+            self._keep(wire)
         except BaseException:
             wire.hang_up()
             raise
@@ -172,7 +175,19 @@ class LdapTransport:
                 if not self._closed and len(wires) < MOST_IDLE:
                     wires.append(wire)
                     return
+        self._end(wire)
+
+    def _keep(self, wire: Wire) -> None:
+        """Remember a connection, to end it with the transport."""
+        with self._lock:
+            if self._closed:
+                raise UnreachableError("the transport was closed", changed="Nothing was changed")
+            self._wires.add(wire)
+
+    def _end(self, wire: Wire) -> None:
         wire.hang_up()
+        with self._lock:
+            self._wires.discard(wire)
 
     def _log_in(self, wire: Wire, deadline: float) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from ldap3 import DEREF_NEVER
 from ldap3.operation.extended import extended_operation
@@ -64,6 +64,12 @@ class LdapSession:
         self._server = str(wire.server)
         self._settings = settings
         self._give_back = give_back
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<LdapSession {self._server} as {self._settings.bind.identity}>"

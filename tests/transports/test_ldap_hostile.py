@@ -1,0 +1,461 @@
+"""Directories that mean harm: each attack on an LDAP client that is known here, and what it must come to."""
+
+import itertools
+import logging
+import ssl
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import ldap3.utils.log
+import pytest
+
+from lamplighter.errors import (
+    AuthFailedError,
+    CertificateError,
+    LamplighterError,
+    OutputTooLargeError,
+    ReferralError,
+    SessionLostError,
+    TimedOutError,
+    UnreachableError,
+)
+from lamplighter.model.directory import equals, replace
+from lamplighter.secrets import Secret
+from lamplighter.transports import ldap, ldap_wire
+from lamplighter.transports.ldap import LdapTransport
+from lamplighter.transports.ldap_session import LdapSession
+from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, Security, SimpleBind
+from tests.lab import rogue_ldap as rogue
+from tests.lab.pki import Ca
+from tests.lab.rogue_ldap import RogueLdap
+
+NAME, BASE, USER = "dc1.lab.test", "dc=lab,dc=test", "cn=service,dc=lab,dc=test"
+SERVICE_CANARY, NEW_CANARY = "canary-service-4711", "canary-new-0815"
+NEW = Secret(NEW_CANARY)
+DN = "cn=Roe,dc=lab,dc=test"
+
+Pem = tuple[Path, Path]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ldap, "_breaker", ldap._Breaker())
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
+    return Ca(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def pem(ca: Ca) -> Pem:
+    return ca.issue(NAME)
+
+
+def settings(ca: Ca, *servers: RogueLdap | int, **changes: object) -> LdapSettings:
+    ports = [one.port if isinstance(one, RogueLdap) else one for one in servers]
+    values = {
+        "servers": tuple(LdapServer("127.0.0.1", port, NAME) for port in ports),
+        "ca": ca.path,
+        "base": BASE,
+        "bind": SimpleBind(USER, "env:UNUSED"),
+        "connect_timeout": 2.0,
+        "timeout": 2.0,
+    }
+    return LdapSettings(**{**values, **changes})
+
+
+def transport(ca: Ca, *servers: RogueLdap | int, **changes: object) -> LdapTransport:
+    return LdapTransport(settings(ca, *servers, **changes), lambda _: Secret(SERVICE_CANARY))
+
+
+def starttls(ca: Ca, server: RogueLdap) -> LdapTransport:
+    return transport(ca, server, security=Security.STARTTLS)
+
+
+def set_by_modify(session: LdapSession) -> None:
+    session.modify(DN, replace("unicodePwd", NEW), replace("pwdLastSet", 0))
+
+
+def set_by_extension(session: LdapSession) -> None:
+    session.set_password(DN, NEW)
+
+
+def search(session: LdapSession) -> None:
+    session.search(equals("uid", "x"), ["cn"])
+
+
+def no_secret(error: BaseException) -> None:
+    seen: BaseException | None = error
+    while seen is not None:
+        text = f"{seen!s} {seen!r} {vars(seen)}"
+        assert SERVICE_CANARY not in text
+        assert NEW_CANARY not in text
+        seen = seen.__context__
+
+
+@pytest.mark.parametrize(
+    ("kind", "done", "act"),
+    [
+        (rogue.MODIFY, rogue.MODIFY_DONE, set_by_modify),
+        (rogue.EXTENDED, rogue.EXTENDED_DONE, set_by_extension),
+        (rogue.SEARCH, rogue.SEARCH_DONE, search),
+    ],
+)
+def test_a_referral_is_an_error_and_its_target_never_hears_of_it(
+    ca: Ca, pem: Pem, kind: int, done: int, act: Callable[[LdapSession], None]
+) -> None:
+    with RogueLdap() as second:
+        url = f"ldap://127.0.0.1:{second.port}/{DN}"
+        answers = {kind: lambda n: (rogue.result(n, done, 10, "go there", rogue.referral(url)),)}
+        with RogueLdap(pem, answers) as first, transport(ca, first) as directory:
+            with pytest.raises(ReferralError, match="never followed") as caught:
+                act(directory.connect())
+            no_secret(caught.value)
+        assert second.connections == 0
+
+
+def test_a_referral_in_answer_to_the_login_is_not_followed(ca: Ca, pem: Pem) -> None:
+    with RogueLdap() as second:
+        url = f"ldap://127.0.0.1:{second.port}"
+        answers = {rogue.BIND: lambda n: (rogue.result(n, rogue.BIND_DONE, 10, "", rogue.referral(url)),)}
+        with RogueLdap(pem, answers) as server, transport(ca, server) as directory:  # noqa: SIM117 - too long
+            with pytest.raises(ReferralError):
+                directory.connect()
+        assert second.connections == 0
+
+
+def test_a_search_that_points_elsewhere_gives_what_is_here(ca: Ca, pem: Pem) -> None:
+    with RogueLdap() as second:
+        url = rogue.tlv(4, f"ldap://127.0.0.1:{second.port}/".encode())
+
+        def answer(n: int) -> Iterator[bytes]:
+            yield rogue.message(n, rogue.SEARCH_REF, url)
+            yield rogue.entry(n, DN, cn=b"Roe")
+            yield rogue.result(n, rogue.SEARCH_DONE)
+
+        with RogueLdap(pem, {rogue.SEARCH: answer}) as first, transport(ca, first) as directory:
+            assert [one.dn for one in directory.connect().search(equals("cn", "Roe"), ["cn"])] == [DN]
+        assert second.connections == 0
+
+
+def _other_ca(folder: Path) -> Pem:
+    return Ca(folder, "Lab CA").issue(NAME)
+
+
+def _other_name(folder: Path, ca: Ca) -> Pem:
+    return ca.issue("dc2.lab.test", "127.0.0.1", file=f"{folder.name}-other")
+
+
+def _expired(folder: Path, ca: Ca) -> Pem:
+    return ca.issue(NAME, days=-2, file=f"{folder.name}-expired")
+
+
+@pytest.mark.parametrize("security", Security)
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda folder, _: _other_ca(folder), "unable to get local issuer|self.signed|signature failure"),
+        (_other_name, "[Hh]ostname mismatch"),
+        (_expired, "expired"),
+    ],
+)
+def test_a_certificate_that_proves_nothing_gets_no_password(
+    ca: Ca, tmp_path: Path, security: Security, make: Callable[[Path, Ca], Pem], why: str
+) -> None:
+    pem = make(tmp_path, ca)
+    with RogueLdap(pem, starttls=security is Security.STARTTLS) as server, RogueLdap(pem) as spare:
+        with transport(ca, server, spare, security=security) as directory:
+            with pytest.raises(CertificateError, match=why) as caught:
+                directory.connect()
+            no_secret(caught.value)
+        assert rogue.BIND not in server.seen
+        assert spare.connections == 0, "another server was tried although this one is an impostor"
+
+
+def test_a_server_that_speaks_plain_gets_no_password(ca: Ca) -> None:
+    with RogueLdap() as server, transport(ca, server) as directory:
+        with pytest.raises(UnreachableError, match="TLS"):
+            directory.connect()
+        assert rogue.BIND not in server.seen
+
+
+def test_a_refused_starttls_is_not_worked_around(ca: Ca) -> None:
+    answers = {rogue.EXTENDED: lambda n: (rogue.result(n, rogue.EXTENDED_DONE, 52, "no TLS here"),)}
+    with RogueLdap(None, answers) as server:
+        with starttls(ca, server) as directory, pytest.raises(UnreachableError, match="refuses StartTLS"):
+            directory.connect()
+        assert server.seen == [rogue.EXTENDED]
+
+
+def test_what_is_slipped_in_before_tls_ends_the_connection(ca: Ca, pem: Pem) -> None:
+    def answer(n: int) -> Iterator[bytes]:
+        yield rogue.result(n, rogue.EXTENDED_DONE) + rogue.result(n + 1, rogue.BIND_DONE)
+
+    with RogueLdap(pem, {rogue.EXTENDED: answer}, starttls=True) as server:
+        with starttls(ca, server) as directory, pytest.raises(UnreachableError, match="StartTLS"):
+            directory.connect()
+        assert rogue.BIND not in server.seen
+
+
+def test_old_tls_is_refused(ca: Ca, pem: Pem) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with RogueLdap(pem, context=context) as server, transport(ca, server) as directory:
+        with pytest.raises(UnreachableError, match="TLS"):
+            directory.connect()
+        assert rogue.BIND not in server.seen
+
+
+def test_an_endless_answer_is_cut_off(ca: Ca, pem: Pem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ldap_wire, "MAX_ANSWER", 500_000)
+    sent = itertools.count()
+
+    def answer(n: int) -> Iterator[bytes]:
+        for _ in sent:
+            yield rogue.entry(n, DN, cn=b"x" * 10_000)
+
+    with RogueLdap(pem, {rogue.SEARCH: answer}) as server, transport(ca, server) as directory:
+        session = directory.connect()
+        with pytest.raises(OutputTooLargeError):
+            search(session)
+        with pytest.raises(SessionLostError, match="lost before"):
+            search(session)
+    assert next(sent) < 1_000
+
+
+def test_a_claim_of_four_gigabytes_is_not_waited_for(ca: Ca, pem: Pem) -> None:
+    answers = {rogue.SEARCH: lambda _: (b"\x30\x84\xff\xff\xff\xff",)}
+    with RogueLdap(pem, answers) as server, transport(ca, server) as directory:
+        began = time.monotonic()
+        with pytest.raises(OutputTooLargeError):
+            search(directory.connect())
+        assert time.monotonic() - began < 1.9
+
+
+def test_more_entries_than_asked_for_are_an_error(ca: Ca, pem: Pem) -> None:
+    def answer(n: int) -> Iterator[bytes]:
+        yield from (rogue.entry(n, f"cn={i},{BASE}") for i in range(50))
+        yield rogue.result(n, rogue.SEARCH_DONE)
+
+    with RogueLdap(pem, {rogue.SEARCH: answer}) as server, transport(ca, server) as directory:
+        session = directory.connect()
+        with pytest.raises(OutputTooLargeError, match="more than 20"):
+            session.search(equals("cn", "x"), [], most=20)
+
+
+def test_a_cookie_that_never_ends_hits_the_deadline(ca: Ca, pem: Pem) -> None:
+    value = rogue.tlv(0x30, rogue.number(0), rogue.tlv(4, b"again"))
+    paged = rogue.tlv(0xA0, rogue.tlv(0x30, rogue.tlv(4, b"1.2.840.113556.1.4.319"), rogue.tlv(4, value)))
+
+    def answer(n: int) -> Iterator[bytes]:
+        time.sleep(0.05)
+        done = rogue.tlv(rogue.SEARCH_DONE, rogue.number(0, 0x0A), rogue.tlv(4), rogue.tlv(4))
+        yield rogue.tlv(0x30, rogue.number(n), done, paged)
+
+    with RogueLdap(pem, {rogue.SEARCH: answer}) as server, transport(ca, server, timeout=0.5) as directory:
+        session = directory.connect()
+        with pytest.raises((TimedOutError, SessionLostError)):
+            search(session)
+
+
+@pytest.mark.parametrize("act", [set_by_modify, set_by_extension, search])
+def test_a_slow_server_hits_the_deadline(ca: Ca, pem: Pem, act: Callable[[LdapSession], None]) -> None:
+    def drip(n: int) -> Iterator[bytes]:
+        for octet in rogue.result(n, rogue.MODIFY_DONE, 0, "x" * 100):
+            yield bytes((octet,))
+            time.sleep(0.05)
+
+    answers = dict.fromkeys((rogue.MODIFY, rogue.EXTENDED, rogue.SEARCH), drip)
+    with RogueLdap(pem, answers) as server, transport(ca, server, timeout=0.4) as directory:
+        session = directory.connect()
+        began = time.monotonic()
+        with pytest.raises(TimedOutError, match="not known") as caught:
+            act(session)
+        assert time.monotonic() - began < 8
+        no_secret(caught.value)
+
+
+def test_a_server_that_never_begins_tls_hits_the_deadline(ca: Ca) -> None:
+    mute = dict.fromkeys(range(256), lambda _: ())
+    with RogueLdap(None, mute) as server, transport(ca, server, connect_timeout=0.4) as directory:
+        began = time.monotonic()
+        with pytest.raises(UnreachableError):
+            directory.connect()
+        assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"\x30\x80\x00\x00",
+        b"\x30\x05\x02\x01\x02\x67\x7f",
+        b"\x30\x00",
+        rogue.result(9999, rogue.MODIFY_DONE),
+        rogue.message(0, rogue.EXTENDED_DONE, b"\x0a\x01\x34", rogue.tlv(4), rogue.tlv(4)),
+        rogue.message(2, rogue.MODIFY_DONE),
+        rogue.message(2, rogue.MODIFY_DONE, b"\xff" * 40),
+        b"",
+    ],
+)
+def test_garbage_leaves_the_outcome_open_and_the_connection_dead(ca: Ca, pem: Pem, garbage: bytes) -> None:
+    with RogueLdap(pem, {rogue.MODIFY: lambda _: (garbage,)}) as server:
+        with transport(ca, server, timeout=0.5) as directory:
+            session = directory.connect()
+            with pytest.raises(SessionLostError) as caught:
+                set_by_modify(session)
+            no_secret(caught.value)
+            with pytest.raises(SessionLostError):
+                set_by_modify(session)
+        assert server.seen.count(rogue.MODIFY) == 1
+
+
+def test_a_server_that_quotes_the_password_does_not_get_it_into_the_error(ca: Ca, pem: Pem) -> None:
+    def quote(n: int) -> Iterator[bytes]:
+        yield rogue.result(n, rogue.MODIFY_DONE, 19, f"bad: {NEW_CANARY}\x1b[2J\u202e")
+
+    def quote_login(n: int) -> Iterator[bytes]:
+        yield rogue.result(n, rogue.BIND_DONE, 49, f"no: {SERVICE_CANARY}")
+
+    with RogueLdap(pem, {rogue.MODIFY: quote}) as server, transport(ca, server) as directory:
+        with pytest.raises(LamplighterError) as caught:
+            set_by_modify(directory.connect())
+        no_secret(caught.value)
+        assert "\x1b" not in str(caught.value)
+        assert "\u202e" not in str(caught.value)
+    with RogueLdap(pem, {rogue.BIND: quote_login}) as server, transport(ca, server) as directory:
+        with pytest.raises(AuthFailedError) as caught:
+            directory.connect()
+        no_secret(caught.value)
+
+
+def _refuse(n: int) -> Iterator[bytes]:
+    yield rogue.result(n, rogue.BIND_DONE, 49, "80090308: LdapErr: DSID-0C0903A9, data 52e, v3839")
+
+
+def test_a_refused_login_is_never_tried_again_nor_elsewhere(ca: Ca, pem: Pem) -> None:
+    with RogueLdap(pem, {rogue.BIND: _refuse}) as first, RogueLdap(pem) as second:
+        refused = []
+
+        def log_in() -> None:
+            with transport(ca, first, second) as directory:
+                try:
+                    directory.connect()
+                except AuthFailedError as error:
+                    refused.append(error)
+
+        threads = [threading.Thread(target=log_in) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(refused) == 12
+        assert first.seen.count(rogue.BIND) == 1
+        assert second.connections == 0
+        assert all(error.data == {"refusal": "wrong-credentials"} for error in refused)
+
+
+def test_another_password_is_another_login(ca: Ca, pem: Pem) -> None:
+    words = iter(("wrong", "right"))
+    with RogueLdap(pem, {rogue.BIND: _refuse}) as server:
+        with LdapTransport(settings(ca, server), lambda _: Secret(next(words))) as directory:
+            for _ in range(2):
+                with pytest.raises(AuthFailedError):
+                    directory.connect()
+        assert server.seen.count(rogue.BIND) == 2
+
+
+def test_a_login_without_an_answer_is_not_tried_elsewhere(ca: Ca, pem: Pem) -> None:
+    with RogueLdap(pem, {rogue.BIND: lambda _: ()}) as first, RogueLdap(pem) as second:
+        with transport(ca, first, second, connect_timeout=0.5) as directory, pytest.raises(TimedOutError):
+            directory.connect()
+        assert second.connections == 0
+
+
+def test_a_server_that_is_down_is_passed_over(ca: Ca, pem: Pem) -> None:
+    with RogueLdap(pem) as gone:
+        port = gone.port
+    with RogueLdap(pem) as second, transport(ca, port, second) as directory:
+        directory.connect().modify(DN, replace("description", "x"))
+        assert rogue.MODIFY in second.seen
+
+
+def test_when_all_are_down_each_is_named(ca: Ca) -> None:
+    with RogueLdap() as one, RogueLdap() as two:
+        ports = (one.port, two.port)
+    with transport(ca, *ports) as directory, pytest.raises(UnreachableError, match="no server") as caught:
+        directory.connect()
+    assert all(f"port {port}" in str(caught.value) for port in ports)
+
+
+def test_a_connection_is_used_again_unless_something_is_wrong_with_it(ca: Ca, pem: Pem) -> None:
+    with RogueLdap(pem) as server, transport(ca, server) as directory:
+        for _ in range(3):
+            session = directory.connect()
+            session.modify(DN, replace("description", "x"))
+            session.close()
+        assert server.connections == 1
+        server.drop()
+        time.sleep(0.05)
+        session = directory.connect()
+        session.modify(DN, replace("description", "x"))
+        assert server.connections == 2
+
+
+def test_no_library_log_holds_a_password(ca: Ca, pem: Pem, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("ldap3").setLevel(logging.DEBUG)
+    ldap3.utils.log.set_library_log_detail_level(ldap3.utils.log.EXTENDED)
+    ldap3.utils.log.set_library_log_hide_sensitive_data(False)
+    try:
+        with caplog.at_level(logging.DEBUG), RogueLdap(pem) as server, transport(ca, server) as directory:
+            session = directory.connect()
+            set_by_modify(session)
+            set_by_extension(session)
+            search(session)
+            shown = f"{session!r} {directory!r} {vars(session)} {directory._settings!r} {caplog.text}"
+            assert SERVICE_CANARY.encode() in server.bytes_seen
+            assert NEW_CANARY.encode("utf-16-le") in server.bytes_seen
+    finally:
+        ldap3.utils.log.set_library_log_detail_level(ldap3.utils.log.OFF)
+        ldap3.utils.log.set_library_log_hide_sensitive_data(True)
+    assert SERVICE_CANARY not in shown
+    assert NEW_CANARY not in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "mistake"),
+    [
+        ({"servers": ()}, "no server"),
+        ({"servers": (LdapServer("*"),)}, "host name"),
+        ({"servers": (LdapServer("127.0.0.1", name="*.lab.test"),)}, "single name"),
+        ({"servers": (LdapServer("127.0.0.1", port=70000),)}, "port"),
+        ({"base": ""}, "base DN"),
+        ({"base": "not a dn"}, "no DN"),
+        ({"timeout": 0}, "seconds"),
+        ({"bind": SimpleBind(" ", "env:X")}, "nobody"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_sent(
+    ca: Ca, changes: dict[str, object], mistake: str
+) -> None:
+    with pytest.raises(UnreachableError, match=mistake):
+        transport(ca, 636, **changes)
+
+
+def test_a_password_that_is_no_text_does_not_show_in_the_error(ca: Ca, pem: Pem) -> None:
+    with RogueLdap(pem) as server, transport(ca, server) as directory:
+        session = directory.connect()
+        for act in (session.modify, session.set_password):
+            broken = Secret(f"{NEW_CANARY}\ud800")
+            change = replace("unicodePwd", broken) if act == session.modify else broken
+            with pytest.raises(LamplighterError) as caught:
+                act(DN, change)
+            no_secret(caught.value)
+        assert server.seen == [rogue.BIND]
