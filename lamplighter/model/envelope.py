@@ -140,6 +140,13 @@ class Fields:
             raise MalformedError(f"{name} of {self._what} is not an object")
         return value
 
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        value = self._take(name)
+        if not isinstance(value, bool):
+            raise MalformedError(f"{name} of {self._what} is not true or false")
+        return value
+
     def has(self, name: str) -> bool:
         """Tell whether an optional field is there."""
         return name in self._left

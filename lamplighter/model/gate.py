@@ -109,11 +109,12 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
         plan = _plan(plan_bytes)
     except MalformedError as error:
         return GateResult(passed=False, needed=(f"a plan that can be read: {error.message}",))
-    if len(approvals) > MAX_LINES:
-        flood = f"at most {MAX_LINES} signed lines; there are {len(approvals)}"
+    lines = _lines(plan, approvals, policy)
+    if len(lines) > MAX_LINES:
+        flood = f"at most {MAX_LINES} signed lines; there are {len(lines)}"
         return GateResult(passed=False, needed=(flood,))
     case = Case(plan, sha256(plan_bytes), alternatives(plan, policy.minimum), policy, now)
-    votes, refused = _split(judge(line, case) for line in approvals)
+    votes, refused = _split(judge(line, case) for line in lines)
     left, closings, overruled = _overrule(votes, case)
     counted, doubled = _once_each(left)
     closed = _closed(case, closings)
@@ -167,6 +168,14 @@ def _requester_obstacle(plan: Plan, policy: GatePolicy, gates: Iterable[Gate]) -
     if known != "signed" and any(person.party in gate.parties for gate in gates):
         return f"a signed request: {who} is of a party that may sign here, and is only claimed to have asked"
     return ""
+
+
+def _lines(plan: Plan, approvals: Sequence[str], policy: GatePolicy) -> Sequence[str]:
+    """All lines to be judged, those once that were handed in and lie in the site's folder as well."""
+    if plan.change_type != "standard" or not policy.standing:
+        return approvals
+    given = {line.strip() for line in policy.standing}
+    return [*(line for line in approvals if line.strip() not in given), *policy.standing]
 
 
 def _split(judged: Iterable[Vote | Refusal]) -> tuple[list[Vote], list[Refusal]]:

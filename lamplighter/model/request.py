@@ -7,7 +7,7 @@ is RFC 8785 JSON, signed in the namespace `lamplighter-request@v1`, and carried 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.attest import Code, Trust, attest, person_of
@@ -17,6 +17,7 @@ from lamplighter.model.envelope import MAX_LINE, MAX_REASON, Fields
 NAMESPACE = "lamplighter-request@v1"
 VERSION = 1
 MAX_SECONDS = 7 * 24 * 3600
+MAX_REFERENCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,25 @@ class Asked:
 
     Attributes:
         site, runbook, selection: where, what, and on which hosts.
-        options: the runbook's.
+        options: the runbook's, all of them.
+        change_ref: ticket or change number; may be empty.
+        emergency: whether it is to run as an emergency change.
     """
 
     site: str
     runbook: str
     selection: str
     options: Mapping[str, Json] = field(default_factory=dict)
+    change_ref: str = ""
+    emergency: bool = False
+
+    def differs(self, other: Asked) -> tuple[str, ...]:
+        """Names of the fields in which the two are not the same, options one by one: `packages`."""
+        names = [one.name for one in fields(self) if one.name != "options"]
+        found = [name for name in names if getattr(self, name) != getattr(other, name)]
+        mine, theirs = ({name: canonical(value) for name, value in asked.options.items()}
+                        for asked in (self, other))
+        return (*found, *sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,10 @@ def read_request(data: bytes) -> SignedRequest:
         MalformedError: not canonical, an unknown or missing field, a value out of bounds.
     """
     what = Fields(data, VERSION, "the request", limit=MAX_LINE)
-    asked = Asked(what.text("site"), what.text("runbook"), what.text("selection"), what.mapping("options"))
+    asked = Asked(
+        what.text("site"), what.text("runbook"), what.text("selection"), what.mapping("options"),
+        what.text("change_ref", most=MAX_REFERENCE, empty=True), what.flag("emergency"),
+    )
     start, end = what.span()
     request = SignedRequest(
         asked, what.text("requester"), start, end, what.id("id"),
@@ -105,7 +121,7 @@ def authenticate(
         return attested
     try:
         request = read_request(attested.statement)
-        same = canonical(asdict(request.asked)) == canonical(asdict(asked))
+        same = not request.asked.differs(asked)
     except MalformedError:
         return Code.MALFORMED
     person = person_of(attested, request.requester, trust)

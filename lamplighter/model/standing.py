@@ -6,7 +6,7 @@ signed in the namespace `lamplighter-standing@v1`, and is judged by the gate lik
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from lamplighter.errors import MalformedError
@@ -93,6 +93,26 @@ def covers(standing: Standing, plan: Plan, hosts: frozenset[str] | None) -> bool
         and hosts.issuperset(plan.targets)
         and _within(plan.limits, standing.limits)
     )
+
+
+def pre_authorised(
+    plan: Plan, standings: Iterable[Standing], hosts: Callable[[str], frozenset[str] | None]
+) -> Plan:
+    """The plan as a `standard` change when a standing approval speaks of it, else as it is.
+
+    Only the label is decided here. Whether the standing approval counts, the gate judges; when it does not,
+    a `standard` plan waits for signatures like any other.
+
+    Args:
+        plan: drafted.
+        standings: the site's, of any runbook.
+        hosts: names of the hosts that a selection matches now; None when it matches none.
+    """
+    if plan.change_type != "normal":
+        return plan
+    labelled = plan.replace(change_type="standard")
+    named = any(covers(one, labelled, hosts(one.selection)) for one in standings)
+    return labelled if named else plan
 
 
 def _within(limits: Limits, bounds: Limits) -> bool:

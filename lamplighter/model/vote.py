@@ -35,11 +35,14 @@ class GatePolicy(Trust):
         minimum: the site's own gate, which every plan must meet as well; None when it has none.
         used: approval id to the digest of the plan it was used for.
         selections: host names of each selection that standing approvals name, resolved by the caller.
+        standing: the site's standing approvals, and revokes of them, as signed lines; only plans of change
+            type `standard` look at them.
     """
 
     minimum: Gate | None = None
     used: Mapping[str, str] = field(default_factory=dict)
     selections: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    standing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
