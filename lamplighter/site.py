@@ -1,7 +1,8 @@
 """A site: one customer's estate, loaded from its folder in `inventories/`.
 
 A folder holds `site.yaml`, `hosts.yaml`, `people.yaml`, `host_keys` (OpenSSH `known_hosts`), `approvers`
-(OpenSSH `allowed_signers`) and, if keys were lost, `revoked_keys`. Everything is read and checked at once,
+(OpenSSH `allowed_signers`), if keys were lost `revoked_keys`, and if some changes are approved beforehand
+`standing/*.line`. Everything is read and checked at once,
 and every mistake in any of them comes in one report, with file and line and what to write instead.
 """
 
@@ -20,13 +21,15 @@ from lamplighter.model.canonical import Json
 from lamplighter.model.gate import Gate, GatePolicy, stricter
 from lamplighter.model.inventory import Host, Inventory
 from lamplighter.model.party import Party, Person
-from lamplighter.model.plan import Limits
+from lamplighter.model.plan import Limits, Plan
 from lamplighter.model.runbook import Runbook, Waves
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Revoked, Signers
+from lamplighter.model.standing import Standing, pre_authorised
 from lamplighter.site_checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
 from lamplighter.site_files import FILES, Files, read_files
 from lamplighter.site_schema import RolloutEntry, SiteEntry
+from lamplighter.site_standing import StandingLine, of_runbook, standing_files
 from lamplighter.store import Store
 
 SETTLED = 2.0
@@ -89,6 +92,8 @@ class Site:
         deployments: in file order.
         rollouts: overrides of waves and limits, by runbook id or `default`.
         gates: what the site asks for beyond a runbook's own gate, by runbook id or `default`.
+        standing: standing approvals and revokes of them, as they lie in `standing/`.
+        overdue_reviews: emergencies are refused while more reviews of earlier ones are overdue.
     """
 
     path: Path
@@ -107,6 +112,8 @@ class Site:
     deployments: tuple[Deployment, ...] = ()
     rollouts: Mapping[str, RolloutEntry] = field(default_factory=dict)
     gates: Mapping[str, Gate] = field(default_factory=dict)
+    standing: tuple[StandingLine, ...] = ()
+    overdue_reviews: int = 2
 
     @property
     def zone(self) -> ZoneInfo:
@@ -154,7 +161,13 @@ class Site:
             {person.id: person for person in self.people}, self.signers, self.revoked,
             minimum=self.minimum(runbook), used=_Used(store) if store else {},
             selections=_Selections(self.inventory),
+            standing=tuple(one.line for one in of_runbook(self.standing, runbook)),
         )
+
+    def pre_authorised(self, plan: Plan) -> Plan:
+        """The plan, as a `standard` change when a standing approval of the site speaks of it."""
+        standings = (one.said for one in self.standing if isinstance(one.said, Standing))
+        return pre_authorised(plan, standings, _Selections(self.inventory).get)
 
 
 class _Used(Mapping[str, str]):
@@ -258,15 +271,15 @@ def _stamp(path: Path) -> tuple[object, ...] | None:
     times. Two seconds later that cannot happen any more.
     """
     stamps: list[object] = [os.environ.get("HOME")]  # the store's URL may be made of it
-    for name in FILES:
+    for file in [*(path / name for name in FILES), *standing_files(path)]:
         try:
-            found = (path / name).stat()
+            found = file.stat()
         except OSError:
             stamps.append(None)
             continue
         if time.time() - max(found.st_mtime, found.st_ctime) < SETTLED:
             return None
-        stamps += (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        stamps += (file.name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     return tuple(stamps)
 
 
@@ -291,7 +304,7 @@ def _site(files: Files, entry: SiteEntry) -> Site:
         store=store_url(entry.store.url), store_options=entry.store.options, inventory=files.inventory,
         host_keys=files.host_keys, people=files.people, approvers=files.approvers, signers=files.signers,
         revoked=files.revoked, deployments=tuple(_deployments(entry)), rollouts=entry.rollout,
-        gates=site_gates(entry),
+        gates=site_gates(entry), standing=files.standing, overdue_reviews=entry.overdue_reviews,
     )
 
 

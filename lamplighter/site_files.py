@@ -11,6 +11,7 @@ from lamplighter.model.party import Person
 from lamplighter.model.signers import Revoked, Signers, parse_revoked, parse_signers
 from lamplighter.site_hosts import read_inventory
 from lamplighter.site_schema import PeopleEntry, SiteEntry, checked
+from lamplighter.site_standing import FOLDER, StandingLine, read_standing_lines
 from lamplighter.site_yaml import Node, Source, read_text, read_yaml
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 
@@ -31,6 +32,7 @@ class Files:
         people: `people.yaml`.
         approvers: the text of that file.
         signers, revoked, known_hosts: what `approvers`, `revoked_keys` and `host_keys` hold.
+        standing: what lies in `standing/`.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class Files:
     signers: Signers = field(default_factory=Signers)
     revoked: Revoked = field(default_factory=Revoked)
     known_hosts: KnownHosts | None = None
+    standing: tuple[StandingLine, ...] = ()
 
     def source(self, name: str) -> Source:
         """One of the files, as a place for mistakes."""
@@ -74,6 +77,8 @@ def read_files(folder: Path) -> Files:
         files.inventory, files.host_lines = read_inventory(hosts, files.source(HOSTS))
     _read_people(files)
     _read_keys(files)
+    name = files.entry.name if files.entry else ""
+    files.standing = tuple(read_standing_lines(folder, files.source(FOLDER), name))
     return files
 
 

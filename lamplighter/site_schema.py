@@ -128,6 +128,7 @@ class SiteEntry(Strict):
     deployments: list[DeploymentEntry] = []
     rollout: dict[Slug, RolloutEntry] = {}
     gates: dict[Slug, Annotated[list[RequirementEntry], Field(min_length=1)]] = {}
+    overdue_reviews: Count = 2  # emergencies are refused while more reviews of earlier ones are overdue
 
 
 class PeopleEntry(Strict):

@@ -106,7 +106,8 @@ def read_review(data: bytes) -> Review:
         raise MalformedError(f"verdict {word[:20]!r} is not justified or objected")
     review = Review(
         fields.text("site"), fields.text("run"), fields.digest("head"), fields.text("reviewer"),
-        Verdict(word), fields.number("time"), fields.id("id"), fields.text("reason", most=MAX_REASON, empty=True),
+        Verdict(word), fields.number("time"), fields.id("id"),
+        fields.text("reason", most=MAX_REASON, empty=True),
     )
     fields.end()
     if review.verdict is Verdict.OBJECTED and not review.reason:
