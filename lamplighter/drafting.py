@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import lamplighter
-from lamplighter.errors import LamplighterError, LimitExceededError
+from lamplighter.errors import LamplighterError, LimitExceededError, SelectionError
 from lamplighter.fanout import unexpected
 from lamplighter.model.canonical import MAX_BYTES, canonical
 from lamplighter.model.chain import check_fields
@@ -57,7 +57,13 @@ class Request:
 
 
 def order(request: Request, run: str) -> Order:
-    """What the plan will say was asked for, with the site's gate, limits and waves."""
+    """What the plan will say was asked for, with the site's gate, limits and waves.
+
+    Raises:
+        SelectionError: the runbook changes nothing.
+    """
+    if request.runbook.change is None:
+        raise SelectionError(f"{request.runbook.id} changes nothing, so there is nothing to plan")
     limits, waves = request.site.rollout(request.runbook)
     return Order(
         run=run, site=request.site.name, requester=request.requester, selection=request.selection,

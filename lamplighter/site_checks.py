@@ -119,7 +119,7 @@ class _SiteChecks:
 
     def options(self, path: Path_, deployment: DeploymentEntry) -> None:
         runbook = (self.runbooks or {}).get(deployment.runbook)
-        known = FLOW_PARAMETERS | set(inspect.signature(runbook.operation).parameters) if runbook else None
+        known = FLOW_PARAMETERS | _options_of(runbook) if runbook else None
         for key, value in deployment.options.items():
             if known is not None and key not in known:
                 close = closest(key, known)
@@ -177,6 +177,10 @@ class _SiteChecks:
             for reason in satisfiable(gate, keyed):
                 self.note(("deployments", place, "runbook"),
                           f"`{runbook.id}` could never pass its gate: {reason}", advice)
+
+
+def _options_of(runbook: Runbook) -> set[str]:
+    return set(inspect.signature(runbook.operation).parameters) if runbook.operation else set()
 
 
 def site_gates(entry: SiteEntry) -> dict[str, Gate]:

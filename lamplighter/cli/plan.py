@@ -35,6 +35,8 @@ def plan(
 ) -> None:
     """Show what a runbook would do now. Changes nothing on any host; the plan cannot be carried out."""
     entry = named(runbook)
+    if entry.runbook.operation is None:
+        raise SelectionError(f"{runbook} changes nothing, so there is nothing to plan")
     place = load_site_named(site)
     progress = Console(stderr=True, highlight=False)
 

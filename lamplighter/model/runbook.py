@@ -68,27 +68,38 @@ class Runbook:
         title: one line for lists.
         function: the line of the responsibility matrix it belongs to: `patch-management`.
         owner: the party whose workers run it.
-        change: ITIL change type.
+        risk: what can go wrong at worst.
+        change: ITIL change type; None for a runbook that changes nothing.
         gate: who must sign; an empty gate never passes.
-        operation: builds the operation from the run's options.
+        operation: builds the operation from the run's options; None for a runbook that changes nothing: no
+            plan can be made for it, so nothing can be carried out under its name.
     """
 
     id: str
     title: str
     function: str
     owner: Party
-    change: ChangeType
-    gate: Gate
     risk: Risk
-    operation: Callable[..., Operation[Any]]
+    change: ChangeType | None = None
+    gate: Gate = field(default_factory=Gate)
+    operation: Callable[..., Operation[Any]] | None = None
     limits: Limits = field(default_factory=Limits)
     waves: Waves = field(default_factory=Waves)
     sla: Sla = field(default_factory=Sla)
     approval_seconds: int = 72 * 3600
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)+", self.id):
-            raise ValueError(f"runbook id {self.id!r} is not of the form verb-object")
+        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.id):
+            raise ValueError(f"runbook id {self.id!r} is not of the form verb or verb-object")
+        if len({self.change is None, self.operation is None, not self.gate.requirements}) > 1:
+            raise ValueError(
+                f"runbook {self.id} needs a change type, a gate and an operation, or none of them"
+            )
+
+    @property
+    def changes(self) -> bool:
+        """Whether it can change a host at all."""
+        return self.operation is not None
 
     @property
     def flow_name(self) -> str:
@@ -99,7 +110,7 @@ class Runbook:
         """The tags of its deployments and of every run, sorted."""
         gate = "+".join(sorted(self.gate.parties)) or "none"
         return tuple(sorted((
-            f"change:{self.change}", f"function:{self.function}", f"gate:{gate}",
+            f"change:{self.change or 'none'}", f"function:{self.function}", f"gate:{gate}",
             f"owner:{self.owner}", f"risk:{self.risk}", f"site:{site}",
         )))
 
