@@ -1,0 +1,36 @@
+"""PowerShell actions: one verb and noun per `.ps1`, and beside it a `.json` that says what goes in and comes out.
+
+The rules they keep are tested in `tests/tasks/test_powershell.py`: comment-based help, `[CmdletBinding()]` with
+`SupportsShouldProcess` where something is changed, typed parameters, `$ErrorActionPreference = 'Stop'`, approved
+verbs, no aliases, one JSON object out. No PowerShell was at hand to run them: see the page on Windows hosts.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+from lamplighter.model.powershell import PowerShellScript
+
+FOLDER = Path(__file__).parent
+
+
+@functools.cache
+def load(name: str) -> PowerShellScript:
+    """Read an action.
+
+    Args:
+        name: verb and noun, such as `Get-HostFact`.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    path = FOLDER / f"{name}.ps1"
+    declared = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return PowerShellScript(name, path.read_text(encoding="utf-8"), declared["parameters"], declared["output"])
+
+
+def names() -> tuple[str, ...]:
+    """Every action there is, sorted."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.ps1")))
