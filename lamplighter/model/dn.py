@@ -23,7 +23,7 @@ _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)*")
 _HEX_VALUE = re.compile(r"#(?:[0-9A-Fa-f]{2})+")
 _HEX = frozenset("0123456789abcdefABCDEF")
 _ESCAPED = frozenset(' "#+,;<=>\\')
-_SPECIAL = frozenset('"+,;<>\\')
+_SPECIAL = frozenset('"+,;<=>\\')
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Dn:
 
 
 def escape_value(value: str) -> str:
-    """Escape a value for a DN (RFC 4514 2.4): specials, a leading `#`, outer blanks, NUL and controls."""
+    """Escape a value for a DN (RFC 4514 2.4): specials, leading `#`, outer blanks, controls; `=` for Samba."""
     text = "".join(_escape(char) for char in value)
     if text.startswith(("#", " ")):
         text = "\\" + text

@@ -36,6 +36,7 @@ rootdn {admin}
 rootpw {password}
 directory {folder}/db
 maxsize 67108864
+sizelimit unlimited
 index objectClass,uid,mail,employeeNumber,member,entryUUID eq
 access to dn.subtree="{people}" attrs=userPassword by dn.exact="{service}" write by self =xw by anonymous auth
 access to attrs=userPassword by self =xw by anonymous auth by * none
