@@ -16,13 +16,12 @@ from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import HostPlan, Plan, Requester
 from lamplighter.model.planning import Order, build_plan
-from lamplighter.model.runbook import Runbook
+from lamplighter.model.request import MAX_REFERENCE, Asked
+from lamplighter.model.runbook import ChangeType, Runbook
 from lamplighter.model.text import recordable
 from lamplighter.model.waves import too_many
 from lamplighter.site import Site
 from lamplighter.survey import Surveyed
-
-MOST_REFERENCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,8 @@ class Request:
         requester: and how that is known.
         selection: an Ansible host pattern.
         change_ref: ticket or change number; may be empty.
+        emergency: whether the change is expedited.
+        signed: the signed request, when there is one.
     """
 
     runbook: Runbook
@@ -44,13 +45,23 @@ class Request:
     requester: Requester
     selection: str = "all"
     change_ref: str = ""
+    emergency: bool = False
+    signed: str = ""
+
+    @property
+    def asked(self) -> Asked:
+        """What a signed request must say."""
+        return Asked(
+            self.site.name, self.runbook.id, self.selection, self.operation.options(), self.change_ref,
+            self.emergency,
+        )
 
     def __post_init__(self) -> None:
         """People type these on any keyboard: an accent of its own must not keep a run from being recorded."""
         typed = {
             "selection": recordable(self.selection),
-            "change_ref": recordable(self.change_ref, MOST_REFERENCE),
-            "requester": replace(self.requester, id=recordable(self.requester.id, MOST_REFERENCE)),
+            "change_ref": recordable(self.change_ref, MAX_REFERENCE),
+            "requester": replace(self.requester, id=recordable(self.requester.id, MAX_REFERENCE)),
         }
         for name, value in typed.items():
             object.__setattr__(self, name, value)
@@ -68,7 +79,7 @@ def order(request: Request, run: str) -> Order:
     return Order(
         run=run, site=request.site.name, requester=request.requester, selection=request.selection,
         code=lamplighter.__version__, gate=request.site.gate(request.runbook), limits=limits, waves=waves,
-        change=request.runbook.change, change_ref=request.change_ref, options=request.operation.options(),
+        change=ChangeType.EMERGENCY if request.emergency else request.runbook.change, change_ref=request.change_ref, options=request.operation.options(),
     )
 
 
@@ -84,6 +95,7 @@ def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float) 
         request.runbook, order(request, run), host_plans, request.site.inventory.hosts,
         now=int(now), nonce=secrets.token_hex(16),
     )
+    plan = request.site.pre_authorised(plan)
     why = too_many(plan.limits, len(plan.targets), plan.fleet)
     if not why and len(plan.to_bytes()) > MAX_BYTES:
         why = f"the plan of {len(plan.hosts)} hosts is larger than the {MAX_BYTES} bytes a plan may have"

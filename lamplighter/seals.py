@@ -131,6 +131,12 @@ def witness_lines(store: Store) -> Iterator[str]:
         yield (store.get(key, limit=MAX_LINE) or b"").decode("ascii", "replace")
 
 
+def seal_of_run(store: Store, run: str) -> Record | None:
+    """The site chain's record of a sealed run; None while the run is open."""
+    number = store.get(_marker(run), limit=64)
+    return seal_of(store, int(number)) if number else None
+
+
 def was_sealed(store: Store, run: str) -> bool:
     """Whether the store remembers that this run was entered in the site's chain."""
     return store.get(_marker(run), limit=64) is not None

@@ -17,6 +17,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from lamplighter.errors import Mistake, SelectionError, SiteError
+from lamplighter.model.attest import Trust
 from lamplighter.model.canonical import Json
 from lamplighter.model.gate import Gate, GatePolicy, stricter
 from lamplighter.model.inventory import Host, Inventory
@@ -116,6 +117,11 @@ class Site:
     overdue_reviews: int = 2
 
     @property
+    def trust(self) -> Trust:
+        """Whose signatures count here."""
+        return Trust({person.id: person for person in self.people}, self.signers, self.revoked)
+
+    @property
     def zone(self) -> ZoneInfo:
         """The time zone itself."""
         return ZoneInfo(self.time_zone)
@@ -157,8 +163,9 @@ class Site:
             store: where used approvals are burned, below `approvals/used/`; read as they are asked for.
                 None when it is out of reach: then none counts as used.
         """
+        trust = self.trust
         return GatePolicy(
-            {person.id: person for person in self.people}, self.signers, self.revoked,
+            trust.people, trust.signers, trust.revoked,
             minimum=self.minimum(runbook), used=_Used(store) if store else {},
             selections=_Selections(self.inventory),
             standing=tuple(one.line for one in of_runbook(self.standing, runbook)),
