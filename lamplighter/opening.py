@@ -1,0 +1,158 @@
+"""Opens a run: from what it was started with to a request that may be planned for.
+
+What a flow is started with was typed by somebody, or written into Prefect's database by anybody. So a run
+that was opened before is taken from its own ledger, whatever the parameters say by now; and a requester is
+a fact only when the request is signed for exactly this: site, runbook, hosts, options, reference, urgency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lamplighter.drafting import Request
+from lamplighter.errors import NotApprovedError, SelectionError
+from lamplighter.ledger import read_ledger
+from lamplighter.model.attest import Code
+from lamplighter.model.chain import Record
+from lamplighter.model.envelope import MAX_LINE, read_line
+from lamplighter.model.operation import Operation
+from lamplighter.model.plan import Requester
+from lamplighter.model.request import SignedRequest, authenticate, read_request
+from lamplighter.model.runbook import Runbook
+from lamplighter.reviews import check_emergencies
+from lamplighter.site import Site
+from lamplighter.store import Store
+
+CLAIMED, SIGNED, SCHEDULE = "claimed", "signed", "schedule"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a run was started with; nothing of it is proven.
+
+    Attributes:
+        run: its id.
+        runbook: the declaration.
+        operation: what is done, with the operator's options.
+        hosts: an Ansible host pattern.
+        change_ref: ticket or change number; may be empty.
+        requester: a person's id, or a signed request line.
+        emergency: whether it is to be expedited.
+        schedule: name of the deployment whose schedule started it; empty when a person did.
+    """
+
+    run: str
+    runbook: Runbook
+    operation: Operation[Any]
+    hosts: str = "all"
+    change_ref: str = ""
+    requester: str = ""
+    emergency: bool = False
+    schedule: str = ""
+
+
+def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
+    """Find out what is asked for, and by whom, before any host is.
+
+    Args:
+        wanted: see `Wanted`.
+        site, store: whose estate, and where its runs are written.
+        now: seconds since the epoch.
+
+    Raises:
+        SelectionError: the requester is nobody of the site.
+        NotApprovedError: a signed request does not count; an emergency is not asked for with a signature,
+            or may not be asked for now.
+        StoreError, LedgerError: the store cannot be read.
+    """
+    first = next(read_ledger(store, wanted.run, site.name), None)
+    if first is not None:
+        return _reopened(wanted, site, first)
+    request = Request(
+        wanted.runbook, site, wanted.operation, Requester(""), wanted.hosts, wanted.change_ref,
+        emergency=wanted.emergency,
+    )
+    request = _with_requester(request, wanted, store, now)
+    if wanted.emergency:
+        if request.requester.known != SIGNED:
+            raise NotApprovedError(
+                "an emergency needs a signed request: only then a second person is known to be another one",
+                changed="Nothing was changed",
+                advice=f"Run: lamplighter request {wanted.runbook.id} --site {site.name} --emergency",
+            )
+        check_emergencies(store, site.trust, site.overdue_reviews, now)
+    return request
+
+
+def edited(wanted: Wanted, request: Request) -> tuple[str, ...]:
+    """What somebody changed about a run after it was opened; it has no effect."""
+    started = Request(
+        wanted.runbook, request.site, wanted.operation, request.requester, wanted.hosts, wanted.change_ref,
+        emergency=wanted.emergency,
+    )
+    return request.asked.differs(started.asked)
+
+
+def _reopened(wanted: Wanted, site: Site, opened: Record) -> Request:
+    said = opened.fields
+    try:
+        operation = type(wanted.operation)(**said["options"])
+    except (TypeError, ValueError) as error:
+        raise SelectionError(
+            f"{wanted.run} was opened with options this version does not know", changed="Nothing was changed",
+            advice="Go on with the version that opened it, or start a new run",
+        ) from error
+    return Request(
+        wanted.runbook, site, operation, Requester(said["requester"], said["known"]), said["selection"],
+        said["change_ref"], emergency=said.get("emergency", False), signed=said.get("request", ""),
+    )
+
+
+def _with_requester(request: Request, wanted: Wanted, store: Store, now: int) -> Request:
+    named, site = wanted.requester.strip(), request.site
+    if wanted.schedule:
+        return replace(request, requester=Requester(f"schedule:{wanted.schedule}", SCHEDULE))
+    if named and "@" not in named:  # a person's id has one, a signed line cannot
+        signed = _authenticated(named, request, wanted.run, store, now)
+        return replace(request, requester=Requester(signed.requester, SIGNED), signed=named)
+    people = [person.id for person in site.people if not person.left]
+    if named in people:
+        return replace(request, requester=Requester(named, CLAIMED))
+    raise SelectionError(
+        f"the requester {named!r} is nobody of {site.name}" if named else "nobody is named as requester",
+        changed="Nothing was changed", advice=f"Run it again, with requester one of: {', '.join(people)}",
+    )
+
+
+def _authenticated(line: str, request: Request, run: str, store: Store, now: int) -> SignedRequest:
+    """The signed request, used up by this run."""
+    found = authenticate(line, request.asked, request.site.trust, now, {}, run)
+    if isinstance(found, SignedRequest):
+        key = f"requests/used/{found.id}"
+        if store.swap(key, None, run.encode()) or store.get(key, limit=MAX_LINE) == run.encode():
+            return found
+        found = Code.USED
+    why = _WHY.get(found, str(found))
+    if found is Code.WRONG_DIGEST:
+        asked = read_request(read_line(line).statement).asked
+        why += f"; they differ in: {', '.join(asked.differs(request.asked))}"
+    raise NotApprovedError(
+        f"the signed request does not count ({found}): {why}", changed="Nothing was changed",
+        advice="Sign it anew with `lamplighter request`, or name the requester's id instead",
+    )
+
+
+_WHY = {
+    Code.MALFORMED: "it is neither a person's id nor a line that `lamplighter request` printed, as a whole",
+    Code.BAD_SIGNATURE: "the signature is not over this request",
+    Code.WRONG_NAMESPACE: "the key is not listed for lamplighter-request@v1, or signed something else",
+    Code.UNKNOWN_KEY: "approvers does not list that key for that person",
+    Code.UNKNOWN_PERSON: "who signed it is not in people.yaml, or has left",
+    Code.KEY_REVOKED: "the key is revoked",
+    Code.KEY_EXPIRED: "the key is outside its validity",
+    Code.WRONG_DIGEST: "it asks for something else than this run does",
+    Code.NOT_YET_VALID: "its time has not come; is this machine's clock right?",
+    Code.EXPIRED: "it has expired",
+    Code.USED: "it started another run already; each serves once",
+}
