@@ -122,11 +122,12 @@ class Run:
         if not self.history.plan:
             plan = draft(self.request, self.id, surveyed, self.clock())
             self.store.put_new(plan_key(plan.digest), plan.to_bytes())
+            described = {host.host for host in plan.hosts if host.facts}
             self.journal.record_many([
                 *(
                     ("facts", {"host": seen.host.name, "relevant": seen.facts.relevant()})
                     for seen in surveyed
-                    if seen.facts is not None
+                    if seen.facts is not None and seen.host.name in described
                 ),
                 ("planned", {"plan": plan.digest, "hosts": len(plan.targets), "waves": len(plan.waves)}),
             ])

@@ -286,6 +286,42 @@ def states(ending: Ending) -> dict[str, str]:
     return {one.host: str(one.terminal) for one in ending.outcomes}
 
 
+def message(ending: Ending, host: str) -> str:
+    return next(one.message for one in ending.outcomes if one.host == host)
+
+
+def on(*names: str, error: BaseException | None = None, act: Callable[[], None] = lambda: None) -> Any:
+    """A hook that acts, and fails, on some hosts."""
+
+    def hook(host: str) -> None:
+        if host in names:
+            act()
+            if error:
+                raise error
+
+    return hook
+
+
+Make = Callable[..., Lab]
+HOSTS = ["a", "b", "c", "d", "e"]
+LOOSE = {"canary_failures": 9, "wave_percent": 100, "run_failures": 99}
+
+
+def labs(folder: Path) -> Iterator[Make]:
+    """For a fixture: builds labs, and in the end has the offline verifier look at each of them."""
+    made: list[Lab] = []
+
+    def build(hosts: Any = HOSTS, **how: Any) -> Lab:
+        made.append(Lab(folder / f"lab{len(made)}", hosts, **how))
+        return made[-1]
+
+    yield build
+    for lab in made:
+        found = lab.inspect()
+        lab.close()
+        assert not problems(found), "the offline verifier must find nothing, whatever a test did"
+
+
 def quiet_threads(before: int, seconds: float = 5.0) -> bool:
     """Whether no more threads than before are left."""
     deadline = time.monotonic() + seconds
