@@ -43,7 +43,7 @@ class Dn:
 
 
 def escape_value(value: str) -> str:
-    """Escape a value for a DN (RFC 4514 2.4): specials, leading `#`, outer blanks, controls; `=` for Samba."""
+    """Escape a value for a DN (RFC 4514 2.4): specials, first `#`, outer blanks, controls; `=` for Samba."""
     text = "".join(_escape(char) for char in value)
     if text.startswith(("#", " ")):
         text = "\\" + text

@@ -2,10 +2,13 @@
 
 ldap3 has this too, but compares octets with text and so fails against servers that offer no security layer,
 which over TLS is the right offer. The library `gssapi` is an optional extra, as it is built from source.
+A Samba server must have `ldap server require strong auth = allow_sasl_over_tls`, for by default it wants
+that second layer (smb.conf(5)).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -86,7 +89,8 @@ def _library() -> Any:
 
 
 def _credentials(gssapi: Any, bind: KerberosBind) -> Any:
-    store = {"ccache": bind.ccache or f"MEMORY:lamplighter-{bind.principal}"}
+    own = hashlib.sha256(f"{bind.principal}\0{bind.keytab}".encode()).hexdigest()  # each key its ticket
+    store = {"ccache": bind.ccache or f"MEMORY:lamplighter-{own[:32]}"}
     if bind.keytab is not None:
         store["client_keytab"] = str(bind.keytab)
     name = gssapi.Name(bind.principal, gssapi.NameType.kerberos_principal)

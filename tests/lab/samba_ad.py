@@ -55,6 +55,7 @@ dns forwarder =
 idmap_ldb:use rfc2307 = yes
 rpc server dynamic port range = 20000-40000
 tls enabled = yes
+ldap server require strong auth = allow_sasl_over_tls
 tls cafile = {folder}/ca.pem
 tls certfile = {folder}/server.pem
 tls keyfile = {folder}/server.key

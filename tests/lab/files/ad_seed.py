@@ -51,6 +51,10 @@ def main() -> None:
         f"(OA;CIIO;WP;{PWD_LAST_SET};{USER};{sid})",
         f"(OA;CIIO;WP;{LOCKOUT_TIME};{USER};{sid})",
     )
+    computer = ldb.Message(ldb.Dn(db, f"CN=DC1,OU=Domain Controllers,{base}"))
+    names = [f"{service}/dc1.lab.test" for service in ("ldap", "HOST")]
+    computer["spn"] = ldb.MessageElement(names, ldb.FLAG_MOD_REPLACE, "servicePrincipalName")
+    db.modify(computer)  # a domain controller does this itself, once its DNS is up
     settings = f"CN=Password Settings Container,CN=System,{base}"
     allow(db, settings, f"(A;CI;LCRPLORC;;;{sid})")
 
