@@ -6,6 +6,7 @@ restarted process has to do next is read from the ledger each time.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,9 +26,13 @@ from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import HostOutcome, RunState, sentence, tally
 from lamplighter.model.plan import Plan, read_plan
+from lamplighter.model.review import SECONDS as REVIEW_SECONDS
+from lamplighter.model.review import Due
+from lamplighter.model.runbook import ChangeType
 from lamplighter.model.session import Connect
 from lamplighter.model.text import recordable
 from lamplighter.model.waves import unreached
+from lamplighter.reviews import open_review
 from lamplighter.rollout import Progress, Rollout
 from lamplighter.site import Site, load_site
 from lamplighter.store import Store
@@ -36,8 +41,18 @@ from lamplighter.turn import Means
 
 __all__ = ["Ending", "Run", "conclude", "drop_line", "dropped_lines", "plan_key"]
 
+_LOG = logging.getLogger(__name__)
 MOST_LINES = 50
 """Signed lines taken from one answer; nobody has that many approvers."""
+
+
+def tell_internal_of_emergency(run: Run, plan: Plan, result: GateResult) -> None:
+    """Tell internal IT at once that an emergency is about to change hosts, and until when to review it."""
+    _LOG.warning(
+        "emergency %s at %s: asked for by %s, signed by %s, %d hosts; internal IT reviews it within %d h",
+        run.id, plan.site, plan.requester.id, ", ".join(result.signed), len(plan.targets),
+        REVIEW_SECONDS // 3600,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +96,8 @@ class Run:
                 owner=str(self.request.runbook.owner), requester=self.request.requester.id,
                 known=self.request.requester.known, selection=self.request.selection,
                 change_ref=self.request.change_ref, options=self.request.operation.options(),
-                code=lamplighter.__version__,
+                code=lamplighter.__version__, emergency=self.request.emergency,
+                request=recordable(self.request.signed, MAX_LINE),
             )
 
     @property
@@ -207,11 +223,26 @@ class Run:
                 self.store.swap(f"approvals/used/{approval}", None, self.history.plan.encode())
             result = self._judge()
         if result.passed != self.history.passed:
-            self.journal.record(
-                "gate", passed=result.passed, plan=self.history.plan, signed=list(result.signed),
-                refused=[[recordable(name), code] for name, code in result.refused],
-            )
+            self._record_gate(result)
         return result
+
+    def _record_gate(self, result: GateResult) -> None:
+        """Keep what opened or closed the gate; an emergency's review is opened before its gate is."""
+        plan = self.plan()
+        if result.passed and plan.change_type == ChangeType.EMERGENCY:
+            self._open_review(plan, result)
+        standing = self._policy().standing if plan.change_type == ChangeType.STANDARD else ()
+        self.journal.record(
+            "gate", passed=result.passed, plan=self.history.plan, signed=list(result.signed),
+            refused=[[recordable(name), code] for name, code in result.refused], approvals=list(standing),
+        )
+
+    def _open_review(self, plan: Plan, result: GateResult) -> None:
+        now = int(self.clock())
+        due = Due(self.id, self.site.name, plan.requester.id, now, now + REVIEW_SECONDS)
+        if open_review(self.store, due):
+            self.journal.record("review-opened", due=due.due)
+            tell_internal_of_emergency(self, plan, result)
 
     def gate_can_open(self) -> bool:
         """Whether any signatures could open the gate; a run nobody can approve ends here, unchanged."""
