@@ -15,11 +15,10 @@ from tests.lab.seaweedfs import Seaweed, seaweedfs
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_leftovers() -> Iterator[None]:
+def _no_leftovers() -> None:
     """Remove what killed test runs left behind, before anything is started."""
     if os.geteuid() == 0:
         Estate.sweep()
-    yield
 
 
 @pytest.fixture(scope="session")

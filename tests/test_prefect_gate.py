@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,17 +21,18 @@ from tests.lab.system import Process, marked_processes
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 
+TAGS = {"owner:msp", "function:patch-management", "change:normal", "gate:internal", "site:demo"}
 ASHA = APPROVERS[0]
 MSP = APPROVERS[2]
 
 
 @pytest.fixture
-def api(prefect: PrefectStack, patch_site: DemoSite) -> Iterator[PrefectApi]:
+def api(prefect: PrefectStack, patch_site: DemoSite) -> PrefectApi:
     for host in patch_site.estate:
         host.reset()
     for host in patch_site.estate:
         host.wait_up()
-    yield PrefectApi(prefect)
+    return PrefectApi(prefect)
 
 
 def _run_id(flow_run: str) -> str:
@@ -60,7 +60,7 @@ def test_a_gated_run_from_the_form_to_the_report(
     flow_run = _waiting(api)
     run = api.run(flow_run)
     assert run["name"] == _run_id(flow_run)
-    assert {"owner:msp", "function:patch-management", "change:normal", "gate:internal", "site:demo"} <= set(run["tags"])
+    assert set(run["tags"]) >= TAGS
     form = api.form(flow_run)
     for word in ("4 of 4 hosts", "lab-web 1.1", "CHG-7", "nobody yet", "host.reboot", "(claimed)", "Expires"):
         assert word in form
@@ -68,11 +68,11 @@ def test_a_gated_run_from_the_form_to_the_report(
     rejected = api.post(f"flow_runs/{flow_run}/resume", {})
     assert rejected["status"] == "REJECT"
     _still_shut(api, flow_run, {"decision": "approve"}, "did not open the gate")
-    own = prefect.lamplighter("approve", _run_id(flow_run), "--key", str(patch_site.key(MSP)), "--yes", "--print")
+    own = _approve(prefect, patch_site, flow_run, MSP, "--print")
     _still_shut(api, flow_run, {"decision": "approve", "approval": own.strip()}, "requester")
     assert _versions(patch_site) == {"1.0"}
 
-    prefect.lamplighter("approve", _run_id(flow_run), "--key", str(patch_site.key(ASHA)), "--yes")
+    _approve(prefect, patch_site, flow_run, ASHA)
     ended = api.until(flow_run, seconds=180)
     assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "4 changed")
     assert _versions(patch_site) == {"1.1"}
@@ -80,6 +80,10 @@ def test_a_gated_run_from_the_form_to_the_report(
     table = json.loads(api.artifacts(flow_run)["report"]["data"])
     assert sorted(row["host"] for row in table) == ["alpha", "beta", "delta", "gamma"]
     assert json.loads(prefect.lamplighter("verify", "--site", "demo", "--json"))
+
+
+def _approve(prefect: PrefectStack, site: DemoSite, flow_run: str, person: str, *more: str) -> str:
+    return prefect.lamplighter("approve", _run_id(flow_run), "--key", str(site.key(person)), "--yes", *more)
 
 
 def _still_shut(api: PrefectApi, flow_run: str, answer: dict[str, str], why: str) -> None:
@@ -119,7 +123,7 @@ def test_a_killed_flow_goes_on_where_it_was(
     api: PrefectApi, prefect: PrefectStack, patch_site: DemoSite
 ) -> None:
     flow_run = _waiting(api)
-    prefect.lamplighter("approve", _run_id(flow_run), "--key", str(patch_site.key(ASHA)), "--yes")
+    _approve(prefect, patch_site, flow_run, ASHA)
     _wait_for_record(patch_site, flow_run, "intent")
     for process in _flow_processes(flow_run):
         process.kill(signal.SIGKILL)
@@ -130,7 +134,8 @@ def test_a_killed_flow_goes_on_where_it_was(
     ended = _until_again(api, flow_run)
     assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "4 changed")
     records = _records(patch_site, flow_run)
-    intents = [(record.fields["host"], record.fields["step"]) for record in records if record.kind == "intent"]
+    begun = (record.fields for record in records if record.kind == "intent")
+    intents = [(fields["host"], fields["step"]) for fields in begun]
     assert len(intents) == len(set(intents)) == 8
     for host in patch_site.estate:
         log = host.read("/var/log/dpkg.log")

@@ -40,7 +40,8 @@ def main(names: Sequence[str]) -> int:
 
 
 def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} cores, {system}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

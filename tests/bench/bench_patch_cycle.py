@@ -1,5 +1,6 @@
 """A whole gated patch run over 20 real hosts, through Prefect: time, and Prefect task runs."""
 
+import itertools
 import os
 import re
 import tempfile
@@ -60,7 +61,7 @@ def _running(api: PrefectApi, flow_run: str) -> float:
     states = api.post(f"flow_run_states/?flow_run_id={flow_run}")
     states.sort(key=lambda state: state["timestamp"])
     total = 0.0
-    for state, following in zip(states, states[1:], strict=False):
+    for state, following in itertools.pairwise(states):
         if state["type"] in {"PENDING", "RUNNING"}:
             total += (_time(following["timestamp"]) - _time(state["timestamp"])).total_seconds()
     return total

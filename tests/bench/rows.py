@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. Params: name; value; unit; goal, None when there is none; higher, whether more is better."""
+    """One figure. Params: name; value; unit; goal, if there is one; higher, whether more is better."""
 
     name: str
     value: float
@@ -24,7 +24,11 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """As it stands in docs/benchmarks."""
         return {
-            "name": self.name, "value": round(self.value, 4), "unit": self.unit, "goal": self.goal, "met": self.met,
+            "name": self.name,
+            "value": round(self.value, 4),
+            "unit": self.unit,
+            "goal": self.goal,
+            "met": self.met,
         }
 
     def __str__(self) -> str:

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return down() if arguments.command == "down" else up(by_hand=arguments.by_hand)
     except LabError as error:
         print(f"\nThe demo stopped: {error}", file=sys.stderr)
-        print("Nothing outside the sandbox was changed. `make demo-down` removes what was started.", file=sys.stderr)
+        after = "Nothing outside the sandbox was changed. `make demo-down` removes what was started."
+        print(after, file=sys.stderr)
         return 1
 
 
@@ -117,7 +118,7 @@ def _start(stack: PrefectStack) -> str:
         "deployment", "run", "patch-linux/demo", "--param", f"requester={REQUESTER}",
         "--param", "change_ref=CHG-1042",
     )
-    flow_run = next(word for word in answer.split() if len(word) == 36 and word.count("-") == 4)  # noqa: PLR2004
+    flow_run = next(word for word in answer.split() if len(word) == 36 and word.count("-") == 4)
     return f"patch-linux-{flow_run.replace('-', '')[:8]}"
 
 
@@ -145,7 +146,8 @@ def _tell_hosts(stack: PrefectStack, run: str, told: set[str]) -> None:
 
 
 def _by_hand(stack: PrefectStack, site: DemoSite, run: str) -> None:
-    settings = " ".join(f"{name}={value}" for name, value in stack.env.items() if name.startswith(("LAMP", "PREFECT_API", "PREFECT_UI")))
+    wanted = ("LAMPLIGHTER_", "PREFECT_API", "PREFECT_UI")
+    settings = " ".join(f"{name}={value}" for name, value in stack.env.items() if name.startswith(wanted))
     _say(
         f"it waits for you. In another terminal:\n\n    export {settings}\n"
         f"    {BIN}/lamplighter approve {run} --key {site.key(APPROVER)}\n\n"
@@ -165,7 +167,7 @@ def _explore(stack: PrefectStack, site: DemoSite) -> str:
 
 def _show(stack: PrefectStack, *words: str) -> None:
     """Run a lamplighter command with its output going straight to the reader."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [str(BIN / "lamplighter"), *words], check=False, env={**os.environ, **stack.env}, cwd=ROOT
     )
     if done.returncode:

@@ -77,7 +77,7 @@ class DemoSite:
                 if variables:
                     variables["ansible_host"] = self.estate[name].address
 
-    def _edit(self, name: str, change: Any) -> None:  # noqa: ANN401
+    def _edit(self, name: str, change: Any) -> None:
         path = self.path / name
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
         change(value)

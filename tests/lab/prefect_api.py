@@ -19,7 +19,7 @@ class PrefectApi:
     def __init__(self, stack: PrefectStack) -> None:
         self._base = f"{stack.url}/api"
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None, method: str = "POST") -> Any:  # noqa: ANN401
+    def post(self, path: str, body: Mapping[str, Any] | None = None, method: str = "POST") -> Any:
         """Send JSON, or GET when there is no body. Returns: what came back."""
         request = urllib.request.Request(  # noqa: S310 - loopback
             f"{self._base}/{path}",
@@ -30,7 +30,7 @@ class PrefectApi:
         text = _patiently(request)
         return json.loads(text) if text else None
 
-    def start(self, deployment: str, **parameters: Any) -> str:  # noqa: ANN401
+    def start(self, deployment: str, **parameters: Any) -> str:
         """Start a deployment as the UI does. Returns: the flow run's id."""
         found = self.post(f"deployments/name/patch-linux/{deployment}")
         made = self.post(f"deployments/{found['id']}/create_flow_run", {"parameters": parameters})
@@ -84,7 +84,7 @@ def _patiently(request: urllib.request.Request) -> bytes:
                 text: bytes = answer.read()
                 return text
         except urllib.error.HTTPError as error:
-            if error.code != 503:  # noqa: PLR2004
+            if error.code != 503:
                 raise
             error.close()
             time.sleep(0.5)
