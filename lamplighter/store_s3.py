@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def open_bucket(url: str, options: Mapping[str, Any]) -> S3Store:
             `checksums` (false for stores that reject them).
 
     Raises:
-        StoreError: an option is wrong, or the bucket does not answer.
+        StoreError: an option is wrong.
         SecretError: a reference cannot be resolved.
     """
     unknown = sorted(options.keys() - _OPTIONS)
@@ -91,9 +92,6 @@ class S3Store:
         url: for messages; its path is the prefix of all keys.
         mode, days: how and how long what never changes is locked, when the bucket has object lock.
         clock: seconds since the epoch.
-
-    Raises:
-        TransportError: the bucket does not answer.
     """
 
     def __init__(
@@ -104,13 +102,17 @@ class S3Store:
         prefix = urlsplit(url).path.strip("/")
         self._prefix = f"{check_key(prefix)}/" if prefix else ""
         self._days, self._mode = days, mode
-        self.locked = bucket.locks()
         self._probed = False
 
     @property
     def url(self) -> str:
         """See `Store.url`."""
         return self._url
+
+    @cached_property
+    def locked(self) -> bool:
+        """Whether the bucket has object lock; asked before the first write."""
+        return self._bucket.locks()
 
     def put_new(self, key: str, data: bytes) -> None:
         """See `Store.put_new`."""
@@ -160,6 +162,7 @@ class S3Store:
 
     def read_log(self, key: str) -> Iterator[bytes]:
         """See `Store.read_log`; a few segments are fetched ahead."""
+        self._key(key)
         with ThreadPoolExecutor(READ_AHEAD, "segments") as pool:
             segments = list(self.list(key))
             for start in range(0, len(segments), READ_AHEAD):

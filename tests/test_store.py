@@ -14,11 +14,16 @@ from hypothesis import strategies as st
 from lamplighter.errors import ExistsError, LedgerError, StoreError
 from lamplighter.store import Store, as_part, check_key, from_part, lines, open_store
 from lamplighter.store_directory import DirectoryStore
+from tests.lab.seaweedfs import Seaweed
+from tests.s3kit import new_store
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return DirectoryStore(tmp_path / "store")
+@pytest.fixture(params=["directory", "bucket", "locked bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "store")
+    server: Seaweed = request.getfixturevalue("seaweed")
+    return new_store(server, lock=request.param == "locked bucket")
 
 
 def test_an_object_is_written_once_and_never_replaced(store: Store) -> None:
@@ -61,7 +66,7 @@ def test_swap_replaces_exactly_what_was_seen(store: Store) -> None:
 def test_of_racing_writers_one_wins(store: Store) -> None:
     won: list[int] = []
     swapped: list[int] = []
-    barrier = threading.Barrier(12)
+    barrier = threading.Barrier(8)
 
     def race(number: int) -> None:
         barrier.wait()
@@ -73,7 +78,7 @@ def test_of_racing_writers_one_wins(store: Store) -> None:
         if store.swap("lease", None, b"%d" % number):
             swapped.append(number)
 
-    threads = [threading.Thread(target=race, args=(number,)) for number in range(12)]
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -86,7 +91,7 @@ def test_no_increment_is_lost_between_racing_swaps(store: Store) -> None:
     store.put_new("other", b"")
 
     def count() -> None:
-        for _ in range(10):
+        for _ in range(5):
             while True:
                 old = store.get("counter")
                 if store.swap("counter", old, b"%d" % (int(old or b"0") + 1)):
@@ -97,7 +102,7 @@ def test_no_increment_is_lost_between_racing_swaps(store: Store) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.get("counter") == b"40"
+    assert store.get("counter") == b"20"
 
 
 def test_a_log_keeps_its_order_and_has_one_writer(store: Store) -> None:
@@ -116,17 +121,20 @@ def test_a_log_keeps_its_order_and_has_one_writer(store: Store) -> None:
     assert list(store.read_log("runs/b/ledger.jsonl")) == []
 
 
-@pytest.mark.parametrize("key", [
+STRANGE_KEYS = (
     "", "/", "/etc/passwd", "../x", "a/../b", "a/./b", "a//b", ".hidden", "a/.lock", "a\\b", "a\0b", "a\nb",
     "\u00e9", "a" * 201, "/".join(["abcdefgh"] * 120), "a/", "~/x", "a b",
-])
-def test_keys_that_could_lead_out_of_the_store_are_refused(store: Store, key: str) -> None:
-    for use in (
-        lambda: store.put_new(key, b""), lambda: store.get(key), lambda: store.swap(key, None, b""),
-        lambda: store.open_log(key), lambda: list(store.read_log(key)),
-    ):
-        with pytest.raises(StoreError):
-            use()
+)
+
+
+def test_keys_that_could_lead_out_of_the_store_are_refused(store: Store) -> None:
+    for key in STRANGE_KEYS:
+        for use in (
+            lambda key: store.put_new(key, b""), store.get, store.open_log,
+            lambda key: store.swap(key, None, b""), lambda key: list(store.read_log(key)),
+        ):
+            with pytest.raises(StoreError):
+                use(key)
 
 
 @given(st.text(max_size=40), st.text(max_size=40))

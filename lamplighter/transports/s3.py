@@ -15,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 import botocore.exceptions
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 MAX_ANSWER = 32 * 1024 * 1024
 """Largest answer to a list or another small request, in bytes; a page of 1,000 keys takes at most 4 MB."""
 DIGEST = "sha256"
+T = TypeVar("T")
 
 _AUTH = {
     "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken",
@@ -84,9 +86,14 @@ class Bucket:
         self._name = settings.bucket
         self._where = f"s3://{settings.bucket}" + (f" at {settings.endpoint}" if settings.endpoint else "")
         self._client = _client(settings, resolver, self._where)
+        self._closed = weakref.finalize(self, self._client.close)
 
     def __repr__(self) -> str:
         return f"<Bucket {self._where}>"
+
+    def close(self) -> None:
+        """Close its connections; they are closed with the last reference, too."""
+        self._closed()
 
     def put(
         self, key: str, data: bytes, *, absent: bool = False, etag: str = "", lock: Retention | None = None
@@ -117,9 +124,9 @@ class Bucket:
         try:
             with self._told(f"{key} cannot be written"):
                 answer = self._client.put_object(Bucket=self._name, Key=key, Body=data, **options)
+                return Put(answer["ETag"], answer["ResponseMetadata"]["RetryAttempts"] > 0)
         except _LostError as lost:
             return Put("", lost.retried)
-        return Put(answer["ETag"], answer["ResponseMetadata"]["RetryAttempts"] > 0)
 
     def get(self, key: str, *, limit: int = MAX_OBJECT, version: str = "") -> Stored | None:
         """Read an object whole; None when there is none.
@@ -133,15 +140,17 @@ class Bucket:
             with self._told(f"{key} cannot be read"):
                 answer = self._client.get_object(Bucket=self._name, Key=key, **options)
                 with contextlib.closing(answer["Body"]) as body:
-                    if answer["ContentLength"] > limit:
-                        raise OutputTooLargeError(f"{key} is larger than the {limit} bytes allowed")
-                    data = body.read(limit + 1)
+                    data = body.read(limit + 1) if answer.get("ContentLength", 0) <= limit else b""
+                length = answer.get("ContentLength", len(data))
+                stored = Stored(data, answer["ETag"], answer["LastModified"], answer.get("VersionId", ""))
         except _AbsentError:
             return None
-        digest = answer["Metadata"].get(DIGEST)
-        if len(data) != answer["ContentLength"] or (digest and hashlib.sha256(data).hexdigest() != digest):
+        if max(length, len(data)) > limit:
+            raise OutputTooLargeError(f"{key} is larger than the {limit} bytes allowed", where=self._where)
+        digest = answer.get("Metadata", {}).get(DIGEST)
+        if len(data) != length or (digest and hashlib.sha256(data).hexdigest() != digest):
             raise RemoteFailedError(f"{key} came back with other bytes than were written", where=self._where)
-        return Stored(data, answer["ETag"], answer["LastModified"], answer.get("VersionId", ""))
+        return stored
 
     def list(self, prefix: str = "", *, flat: bool = True) -> Iterator[Entry]:
         """See `Reader.list`; every page is read, in order of keys within each page."""
@@ -149,26 +158,12 @@ class Bucket:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._name, Prefix=prefix, **options
         )
-        for page in self._pages(pages, prefix):
-            for entry in page.get("Contents", ()):
-                yield Entry(entry["Key"], entry["Size"], entry["LastModified"])
-            for common in page.get("CommonPrefixes", ()):
-                yield Entry(common["Prefix"])
+        yield from self._pages(pages, prefix, _entries)
 
     def versions(self, prefix: str = "") -> Iterator[Version]:
         """See `Reader.versions`."""
         pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._name, Prefix=prefix)
-        for page in self._pages(pages, prefix):
-            for found in page.get("Versions", ()):
-                yield Version(
-                    found["Key"], found["VersionId"], found["IsLatest"], deleted=False, size=found["Size"],
-                    modified=found["LastModified"],
-                )
-            for marker in page.get("DeleteMarkers", ()):
-                yield Version(
-                    marker["Key"], marker["VersionId"], marker["IsLatest"], deleted=True, size=0,
-                    modified=marker["LastModified"],
-                )
+        yield from self._pages(pages, prefix, _versions)
 
     def retention(self, key: str, version: str = "") -> Retention | None:
         """See `Reader.retention`."""
@@ -210,17 +205,18 @@ class Bucket:
                     advice="use Amazon S3, a store with If-None-Match and If-Match on PUT, or a directory",
                 )
 
-    def _pages(self, pages: Any, prefix: str) -> Iterator[Any]:
+    def _pages(self, pages: Any, prefix: str, read: Callable[[Any], Sequence[T]]) -> Iterator[T]:
         rest = iter(pages)
         while True:
             try:
                 with self._told(f"{prefix or 'the bucket'} cannot be listed"):
                     page = next(rest, None)
+                    found = () if page is None else read(page)
             except _AbsentError as error:
                 raise RemoteFailedError("there is no such bucket", where=self._where) from error
             if page is None:
                 return
-            yield page
+            yield from found
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -231,6 +227,24 @@ class Bucket:
             raise _answered(error, what, self._where) from None
         except (BotoCoreError, HTTPClientError) as error:
             raise _unanswered(error, what, self._where) from None
+        except KeyError as error:
+            raise RemoteFailedError(f"{what}: the answer lacks {error}", where=self._where) from None
+
+
+def _entries(page: Any) -> list[Entry]:
+    objects = [Entry(one["Key"], one["Size"], one["LastModified"]) for one in page.get("Contents", ())]
+    return objects + [Entry(one["Prefix"]) for one in page.get("CommonPrefixes", ())]
+
+
+def _versions(page: Any) -> list[Version]:
+    return [
+        Version(
+            one["Key"], one["VersionId"], one["IsLatest"], deleted=deleted, size=one.get("Size", 0),
+            modified=one["LastModified"],
+        )
+        for kind, deleted in (("Versions", False), ("DeleteMarkers", True))
+        for one in page.get(kind, ())
+    ]
 
 
 class _LostError(Exception):

@@ -99,7 +99,7 @@ def _arguments(folder: Path, ports: dict[str, int], *, tls: bool) -> list[str]:
         "-logtostderr", "-v=0", "server", f"-dir={folder / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}",
         "-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=64",
         "-volume.max=60", "-s3.iam=false", "-master.telemetry=false", "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
+        "-s3.port.lance=0", "-s3.autoCreateBucket=false",
     ]
     for name in ("master", "volume", "filer", "s3"):
         arguments += [f"-{name}.port={ports[name]}", f"-{name}.port.grpc={ports[name + '.grpc']}"]

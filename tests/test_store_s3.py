@@ -1,0 +1,145 @@
+"""What only a bucket does: fences, claims, locks and versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lamplighter.errors import LedgerError, StoreError
+from lamplighter.inspection import inspect
+from lamplighter.ledger import Ledger
+from lamplighter.store import open_store
+from lamplighter.store_s3 import CLAIM_SECONDS, SKEW_SECONDS, S3Store
+from tests.lab.seaweedfs import Seaweed
+from tests.s3kit import client, new_store, open_bucket, shared_bucket
+
+KEY = "runs/run-1/ledger.jsonl"
+
+
+@pytest.fixture
+def store(seaweed: Seaweed) -> S3Store:
+    return new_store(seaweed, lock=True)
+
+
+def test_a_writer_that_was_taken_over_can_write_nothing_more(store: S3Store) -> None:
+    """Its claim is gone, as when it was stopped for longer than its claim holds."""
+    old = Ledger.open(store, "run-1", "demo")
+    old.append("opened")
+    assert store.swap(KEY + ".writer", store.get(KEY + ".writer"), b"{}")
+    with Ledger.open(store, "run-1", "demo") as new:
+        assert new.count == 1
+        with pytest.raises(LedgerError, match=r"has taken runs/run-1/ledger\.jsonl over"):
+            old.append("intent", host="a")
+        with pytest.raises(LedgerError):
+            old.append("outcome", host="a")
+        new.append("intent", host="b")
+        assert new.count == 2
+    old.close()
+    with Ledger.open(store, "run-1", "demo") as again:
+        assert [record.get("host") for record in again.records("intent")] == ["b"]
+
+
+def test_a_claim_ends_when_its_process_is_gone_or_its_time_is_up(store: S3Store) -> None:
+    def claim(pid: int, host: str, until: float) -> None:
+        data = json.dumps({"holder": "it", "host": host, "pid": pid, "nonce": "n", "until": int(until)})
+        assert store.swap(KEY + ".writer", store.get(KEY + ".writer"), data.encode())
+
+    here, now = os.uname().nodename, time.time()
+    for pid, host, until in ((os.getpid(), here, now + 50), (1, "elsewhere", now - SKEW_SECONDS + 5)):
+        claim(pid, host, until)
+        with pytest.raises(LedgerError, match="is being written by it"):
+            store.open_log(KEY)
+    for pid, host, until in ((2**22 + 1, here, now + 50), (1, "elsewhere", now - SKEW_SECONDS - 5)):
+        claim(pid, host, until)
+        store.open_log(KEY).close()
+    assert CLAIM_SECONDS > 10
+
+
+def test_records_are_locked_for_a_year_and_leases_are_not(store: S3Store, seaweed: Seaweed) -> None:
+    with Ledger.open(store, "run-1", "demo") as ledger:
+        ledger.append("opened")
+    store.swap("leases/a", None, b"{}")
+    bucket = open_bucket(seaweed, shared_bucket(seaweed, lock=True))
+    prefix = store.url.split("/", 3)[3]
+    for key in ("site", f"{KEY}/00000002"):
+        retention = bucket.retention(f"{prefix}/{key}")
+        assert retention is not None
+        assert retention.mode == "COMPLIANCE"
+        left = retention.until - datetime.now(UTC)
+        assert timedelta(days=364) < left < timedelta(days=366)
+    assert bucket.retention(f"{prefix}/leases/a") is None
+
+
+def test_what_is_hidden_or_written_again_is_found(store: S3Store, seaweed: Seaweed) -> None:
+    """Object lock keeps the old version, versions show the new one."""
+    with Ledger.open(store, "run-1", "demo") as ledger:
+        ledger.append("opened")
+        ledger.seal("Completed")
+    assert inspect(store, "demo").sound
+    name, prefix = store.url.split("/", 3)[2:]
+    admin = client(seaweed)
+    admin.put_object(Bucket=name, Key=f"{prefix}/seals/00000001", Body=b"forged\n")
+    admin.delete_object(Bucket=name, Key=f"{prefix}/{KEY}/00000002")
+    found = inspect(store, "demo")
+    assert {problem.code for problem in found.problems} >= {"rewritten-object", "edited"}
+    hidden = [problem.message.split()[0] for problem in found.problems if problem.code == "rewritten-object"]
+    assert sorted(hidden) == [f"{KEY}/00000002", "seals/00000001"]
+
+
+def test_a_store_that_was_left_alone_shows_nothing_rewritten(store: S3Store) -> None:
+    for _ in range(2):
+        with Ledger.open(store, "run-1", "demo") as ledger:
+            ledger.append("note")
+    for value in (b"1", b"2", b"3"):
+        store.swap("leases/a", store.get("leases/a"), value)
+    assert list(store.rewritten()) == []
+
+
+def test_who_may_only_read_can_verify_and_not_write(seaweed: Seaweed) -> None:
+    store = new_store(seaweed)
+    with Ledger.open(store, "run-1", "demo") as ledger:
+        ledger.append("opened")
+        ledger.seal("Completed")
+    reader = S3Store(open_bucket(seaweed, shared_bucket(seaweed), reader=True), store.url)
+    assert inspect(reader, "demo").sound
+    with pytest.raises(LedgerError, match="AccessDenied"):
+        Ledger.open(reader, "run-2", "demo")
+
+
+def test_a_torn_segment_cannot_be_cut(store: S3Store) -> None:
+    log = store.open_log(KEY)
+    with pytest.raises(StoreError, match="lamplighter verify"):
+        log.truncate(5)
+    log.close()
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"retention": 1}, "unknown store option 'retention'"),
+    ({"retention-days": 179}, "at least 180"),
+    ({"retention-days": "365"}, "at least 180"),
+    ({"retention-days": True}, "at least 180"),
+    ({"lock-mode": "NONE"}, "COMPLIANCE or GOVERNANCE"),
+    ({}, "no credentials are named"),
+    ({"access-key": "env:A"}, "no credentials are named"),
+])
+def test_options_that_are_wrong_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        open_store("s3://bucket/site", options)
+
+
+def test_a_site_opens_its_bucket_by_url_and_references(
+    seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_KEY", seaweed.access_key)
+    monkeypatch.setenv("S3_SECRET", seaweed.secret_key)
+    store = open_store(f"s3://{shared_bucket(seaweed)}/by-url", {
+        "endpoint": seaweed.endpoint, "ca": str(seaweed.ca), "access-key": "env:S3_KEY",
+        "secret-key": "env:S3_SECRET",
+    })
+    store.put_new("a", b"1")
+    assert store.get("a") == b"1"
+    assert list(store.list("nothing")) == []
