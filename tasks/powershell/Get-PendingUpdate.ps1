@@ -3,8 +3,8 @@
 Asks the Windows Update Agent which updates the host lacks.
 .DESCRIPTION
 Changes nothing on the host; the agent may ask its update server. The result code is the agent's
-OperationResultCode (wuapi.h): 2 succeeded, 3 succeeded with errors, 4 failed, 5 aborted. Only 2 means that the
-list is complete. An empty list together with an old last_search_success is no good news: something hides updates.
+OperationResultCode (wuapi.h): 2 succeeded, 3 succeeded with errors, 4 failed, 5 aborted. Only 2 means that
+the list is complete. An empty list with an old last_search_success is no good news: something hides updates.
 .PARAMETER Kind
 Software, or Driver.
 .PARAMETER Optional

@@ -4,6 +4,7 @@ Restarts the host, once for the boot it was asked about.
 .DESCRIPTION
 The boot that is to be ended is named by its time. When the host runs another one already, the restart has
 happened: nothing is done, and asking again is harmless. A restart that is under way is not scheduled twice.
+Windows computes the time from its clock, which may be set meanwhile: two minutes apart is the same boot.
 .PARAMETER LastBoot
 When the boot that is to be ended began, UTC, as Get-HostFact reports it.
 .PARAMETER Delay
@@ -31,10 +32,12 @@ Set-StrictMode -Version 2.0
 
 $culture = [System.Globalization.CultureInfo]::InvariantCulture
 $system = Get-CimInstance -ClassName Win32_OperatingSystem
-$boot = $system.LastBootUpTime.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ssZ', $culture)
+$boot = $system.LastBootUpTime.ToUniversalTime()
+$form = 'yyyy-MM-ddTHH:mm:ssZ'
+$meant = [System.DateTime]::ParseExact($LastBoot, $form, $culture, 'AssumeUniversal, AdjustToUniversal')
 $outcome = 'already_restarted'
 
-if ($boot -eq $LastBoot) {
+if ([System.Math]::Abs(($boot - $meant).TotalSeconds) -le 120) {
     $outcome = 'not_wanted'
     if ($PSCmdlet.ShouldProcess($system.CSName, 'Restart')) {
         # What a program prints on standard error is no PowerShell error; its exit code decides.
@@ -49,4 +52,8 @@ if ($boot -eq $LastBoot) {
     }
 }
 
-ConvertTo-Json -InputObject ([ordered]@{ outcome = $outcome; last_boot = $boot }) -Depth 2 -Compress
+$fact = [ordered]@{
+    outcome = $outcome
+    last_boot = $boot.ToString($form, $culture)
+}
+ConvertTo-Json -InputObject $fact -Depth 2 -Compress

@@ -2,8 +2,8 @@
 .SYNOPSIS
 Asks every place where Windows notes that it wants to be restarted.
 .DESCRIPTION
-Changes nothing. Files waiting to be renamed are reported and counted, but do not make a restart pending: virus
-scanners leave some for ever, and whoever restarts because of them restarts in a loop.
+Changes nothing. Files waiting to be renamed are counted, but do not make a restart pending: virus scanners
+leave some for ever, and whoever restarts because of them restarts in a loop.
 .OUTPUTS
 One JSON object, as Test-PendingReboot.json declares it.
 #>
@@ -32,7 +32,8 @@ if ($active -ne $chosen) {
 
 # The client of Configuration Manager is asked only where it is installed.
 $manager = 'absent'
-$client = Get-CimClass -Namespace 'root\ccm\ClientSDK' -ClassName 'CCM_ClientUtilities' -ErrorAction SilentlyContinue
+$namespace = 'root\ccm\ClientSDK'
+$client = Get-CimClass -Namespace $namespace -ClassName 'CCM_ClientUtilities' -ErrorAction SilentlyContinue
 if ($null -ne $client) {
     $said = Invoke-CimMethod -CimClass $client -MethodName 'DetermineIfRebootPending'
     $manager = if ($said.IsHardRebootPending) { 'hard' } elseif ($said.RebootPending) { 'soft' } else { 'no' }
