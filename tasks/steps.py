@@ -60,7 +60,7 @@ def open_run(
     run_id = f"{runbook.id}-{started.flow_run.hex[:8]}"
     orchestrator.label(started.flow_run, run_id, runbook.tags(site))
     place = load_site_named(site)
-    store = open_store(place.store)
+    store = open_store(place.store, place.store_options)
     asks = _requester(place, started, requester)
     with (
         Ledger.open(store, run_id, place.name) as ledger,

@@ -23,7 +23,7 @@ def runs(
     """List runs from their ledgers, newest first."""
     rows = []
     for place in sites(site):
-        store = open_store(place.store)
+        store = open_store(place.store, place.store_options)
         for name in runs_of(store):
             records = tuple(read_ledger(store, name, place.name))
             if not records:

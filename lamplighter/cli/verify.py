@@ -57,7 +57,7 @@ def _open(path: Path | None, place: Site | None) -> Store:
         return open_store(f"file:{path.absolute()}")
     if place is None:
         raise SelectionError("nothing to verify", advice="give a store's directory, or --site NAME")
-    return open_store(place.store)
+    return open_store(place.store, place.store_options)
 
 
 def _line(path: Path) -> str:
