@@ -34,6 +34,7 @@ def patch_linux(
     repair: bool = False,
     change_ref: str = "",
     requester: str = "",
+    emergency: bool = False,
 ) -> State[Any]:
     """Bring Linux hosts up to date, a wave at a time, after internal IT approved the exact packages.
 
@@ -44,10 +45,12 @@ def patch_linux(
         reboot: reboot hosts whose new packages ask for it, or leave that to somebody else
         repair: finish a dpkg run that was interrupted, before patching
         change_ref: ticket or change number
-        requester: who asks for this run
+        requester: who asks: your id, or the line that lamplighter request printed
+        emergency: expedited; needs such a line, and a review by internal IT afterwards
     """
     with open_run(
-        RUNBOOK, site, hosts, Patching(packages, reboot, repair), change_ref=change_ref, requester=requester
+        RUNBOOK, site, hosts, Patching(packages, reboot, repair), change_ref=change_ref,
+        requester=requester, emergency=emergency,
     ) as run:
         facts = survey(run)
         plan = make_plan(run, facts)

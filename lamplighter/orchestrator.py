@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 from uuid import UUID
 
+import httpx
 import pydantic
 from prefect import get_client
 from prefect.artifacts import (
@@ -87,10 +88,11 @@ def current() -> Started:
 
 
 def label(flow_run: UUID, name: str, tags: Sequence[str]) -> None:
-    """Give a flow run the run's name and the runbook's tags, however it was started."""
+    """Give a flow run the run's name and tags, however it was started; `change:x` replaces `change:y`."""
     with get_client(sync_client=True) as client:
         known = client.read_flow_run(flow_run)
-        wanted = sorted({*known.tags, *tags})
+        named = {tag.partition(":")[0] for tag in tags}
+        wanted = sorted({*tags, *(tag for tag in known.tags if tag.partition(":")[0] not in named)})
         if known.name != name or sorted(known.tags) != wanted:
             client.update_flow_run(flow_run, name=name, tags=wanted)
 
@@ -157,6 +159,32 @@ def resume(name: str, answer: Mapping[str, Any]) -> FlowRun:
     except RuntimeError as error:
         raise OrchestratorError(f"Prefect did not take the answer for {name}: {error}") from error
     return run
+
+
+def start(deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
+    """Start a deployment as the UI does.
+
+    Args:
+        deployment: `patch-linux/demo`.
+        parameters: laid over the deployment's own.
+
+    Raises:
+        OrchestratorError: there is none of that name, it does not take these parameters, or Prefect does
+            not answer.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_deployment_by_name(deployment)
+            return client.create_flow_run_from_deployment(found.id, parameters=dict(parameters))
+    except ObjectNotFound as error:
+        raise OrchestratorError(f"there is no deployment {deployment}", advice="prefect deploy --all") from error
+    except httpx.HTTPStatusError as error:
+        told = error.response.text[:300]
+        raise OrchestratorError(f"Prefect did not start {deployment}: {told}") from error
+    except httpx.HTTPError as error:
+        raise OrchestratorError(
+            f"Prefect does not answer: {type(error).__name__}", advice="Is PREFECT_API_URL set?"
+        ) from error
 
 
 def restart(name: str) -> FlowRun:

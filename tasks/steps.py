@@ -19,17 +19,20 @@ from prefect.logging import get_run_logger
 
 from lamplighter import orchestrator
 from lamplighter.drafting import Request
-from lamplighter.errors import LamplighterError, SelectionError
+from lamplighter.errors import LamplighterError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.gate import GateResult
 from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal
-from lamplighter.model.plan import Plan, Requester
-from lamplighter.model.runbook import Runbook
+from lamplighter.model.plan import Plan
+from lamplighter.model.review import Due
+from lamplighter.model.runbook import ChangeType, Runbook
 from lamplighter.model.show import gate_page, plan_page, report_page, report_rows
+from lamplighter.opening import Wanted, edited, open_request
+from lamplighter.reviews import open_reviews, overdue
 from lamplighter.run import Run
-from lamplighter.site import Site, load_site_named
+from lamplighter.site import load_site_named
 from lamplighter.store import open_store
 from lamplighter.survey import Surveyed
 from lamplighter.transports.ssh import SshTransport
@@ -41,7 +44,7 @@ PROGRESS_SECONDS = 2.0
 @contextlib.contextmanager
 def open_run(
     runbook: Runbook, site: str, hosts: str, operation: Operation[Any], *,
-    change_ref: str = "", requester: str = "",
+    change_ref: str = "", requester: str = "", emergency: bool = False,
 ) -> Iterator[Run]:
     """Open this flow run's ledger, or go on from it.
 
@@ -51,23 +54,28 @@ def open_run(
         hosts: an Ansible host pattern.
         operation: what is done, with the operator's options.
         change_ref: ticket or change number.
-        requester: who asks; a claim, for nothing in Prefect proves it.
+        requester: who asks: a person's id, which is a claim, for nothing in Prefect proves it; or the line
+            that `lamplighter request` printed.
+        emergency: expedited; needs a signed request.
 
     Raises:
-        SiteError, SelectionError: what is wrong with the input; no ledger is left open.
+        SiteError, SelectionError, NotApprovedError: what is wrong with the input; no ledger is left open.
     """
     started = orchestrator.current()
     run_id = f"{runbook.id}-{started.flow_run.hex[:8]}"
-    orchestrator.label(started.flow_run, run_id, runbook.tags(site))
+    schedule = started.deployment_name if started.schedule else ""
+    wanted = Wanted(run_id, runbook, operation, hosts, change_ref, requester, emergency, schedule)
+    orchestrator.label(started.flow_run, run_id, _tags(runbook, site, emergency=emergency))
     place = load_site_named(site)
     store = open_store(place.store, place.store_options)
-    asks = _requester(place, started, requester)
+    request = open_request(wanted, place, store, int(time.time()))
+    if changed := edited(wanted, request):
+        get_run_logger().warning("the ledger counts, and not what was changed since: %s", ", ".join(changed))
     with (
         Ledger.open(store, run_id, place.name) as ledger,
         SshTransport(place.host_keys) as transport,
         Leases(store) as leases,
     ):
-        request = Request(runbook, place, operation, asks, hosts, change_ref)
         run = Run(run_id, request, store, ledger, transport.connect, leases)
         try:
             run.hosts  # noqa: B018 - a selection that matches nothing is an error before anything else
@@ -79,21 +87,10 @@ def open_run(
             raise
 
 
-def _requester(site: Site, started: orchestrator.Started, named: str) -> Requester:
-    """Who asks: the schedule, or the person who is named; nothing proves a name, so it stays a claim.
-
-    Raises:
-        SelectionError: nobody of the site is named. No gate could tell approvers from such a requester.
-    """
-    if started.schedule:
-        return Requester("schedule:" + started.deployment_name, "schedule")
-    people = [person.id for person in site.people if not person.left]
-    if named.strip() in people:
-        return Requester(named.strip(), "claimed")
-    raise SelectionError(
-        f"the requester {named!r} is nobody of {site.name}" if named else "nobody is named as requester",
-        changed="Nothing was changed", advice=f"Run it again, with requester one of: {', '.join(people)}",
-    )
+def _tags(runbook: Runbook, site: str, *, emergency: bool) -> list[str]:
+    """The runbook's tags; an emergency is found by its own."""
+    tags = {tag for tag in runbook.tags(site) if not (emergency and tag.startswith("change:"))}
+    return sorted(tags | ({f"change:{ChangeType.EMERGENCY}"} if emergency else set()))
 
 
 def survey(run: Run) -> tuple[Surveyed, ...]:
@@ -182,9 +179,19 @@ def close(run: Run) -> State[Any]:
     ending = _step("report", run.close)
     plan = run.plan() if run.history.plan else None
     orchestrator.show_table("report", report_rows(ending.outcomes), f"{run.id}: every host, one row")
-    orchestrator.show_page("report-page", report_page(run.id, plan, ending), f"Report of {run.id}")
+    page = report_page(run.id, plan, ending, _overdue(run))
+    orchestrator.show_page("report-page", page, f"Report of {run.id}")
     get_run_logger().info("%s: %s", ending.state, ending.message)
     return orchestrator.final(ending.state, ending.message)
+
+
+def _overdue(run: Run) -> tuple[Due, ...]:
+    """Reviews of earlier emergencies that should have been done; a store out of reach hides no report."""
+    try:
+        return overdue(open_reviews(run.store, run.site.trust), time.time())
+    except LamplighterError as error:
+        get_run_logger().warning("overdue reviews are not known: %s", error)
+        return ()
 
 
 def _step(name: str, work: Callable[[], T]) -> T:

@@ -13,7 +13,12 @@ from typing import Protocol
 from lamplighter.model.gate import Gate, GateResult
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence, tally
 from lamplighter.model.plan import HostPlan, Plan
+from lamplighter.model.review import Due
 
+EMERGENCY = (
+    "Emergency: one person with the role emergency opens this gate. Internal IT hears of it at once, and "
+    "reviews it within 24 hours."
+)
 MAX_CELL = 400
 MAX_HOSTS = 200
 """Rows of hosts that are left alone; beyond that a form is not read any more."""
@@ -153,7 +158,9 @@ def gate_page(plan: Plan, result: GateResult, number: int) -> str:
     """What stands above the form: who must sign, what came so far and why it did not do, the plan."""
     lines = [f"# Waiting for approval: {escape(plan.runbook)} at {escape(plan.site)}", ""]
     if number > 1:
-        lines += ["> The last answer did not open the gate. Nothing has been changed.", ""]
+        lines += [f"> The last answer did not open the gate{_progress(result)}. Nothing has been changed.", ""]
+    if plan.change_type == "emergency":
+        lines += [f"**{EMERGENCY}**", ""]
     lines += [f"**Signed by:** {', '.join(map(escape, result.signed)) or 'nobody yet'}  "]
     lines += [f"**Still needed:** {'; '.join(map(escape, result.needed)) or 'nothing'}  "]
     lines += [f"**Refused:** {escape(name)}: {reason}  " for name, reason in result.refused]
@@ -164,6 +171,22 @@ def gate_page(plan: Plan, result: GateResult, number: int) -> str:
     )
     lines += ["", how, ""]
     return "\n".join(lines) + plan_page(plan)
+
+
+def _progress(result: GateResult) -> str:
+    """`: 1 of 2 have signed`, when some have and signatures are all that is missing."""
+    lacking = sum(requirement.quorum for requirement in result.missing)
+    signed = len(result.signed)
+    return f": {signed} of {signed + lacking} have signed" if signed and lacking else ""
+
+
+def overdue_lines(reviews: Iterable[Due]) -> tuple[str, ...]:
+    """A sentence for each emergency that nobody of internal IT has looked at in time."""
+    return tuple(
+        f"Overdue since {when(due.due)}: the review of emergency {due.run}. "
+        f"Internal IT signs it: lamplighter review {due.run}"
+        for due in reviews
+    )
 
 
 def report_rows(outcomes: Iterable[HostOutcome]) -> list[dict[str, str]]:
@@ -177,9 +200,11 @@ def report_rows(outcomes: Iterable[HostOutcome]) -> list[dict[str, str]]:
     ]
 
 
-def report_page(run: str, plan: Plan | None, ending: Ended) -> str:
-    """The report as a page."""
+def report_page(run: str, plan: Plan | None, ending: Ended, overdue: Iterable[Due] = ()) -> str:
+    """The report as a page; `overdue` are the site's reviews of emergencies that should have been done."""
     lines = [f"# {ending.state}: {escape(run)}", "", escape(ending.message), ""]
+    for line in overdue_lines(overdue):
+        lines += [f"> ⚠️ {escape(line)}", ""]
     if plan is not None:
         lines += [
             f"Requested by {escape(plan.requester.id)} ({plan.requester.known}), plan `{plan.digest}`.", ""
