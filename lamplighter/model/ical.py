@@ -238,4 +238,5 @@ def _holidays(country: str, subdivision: str, first: int, last: int) -> dict[dat
     known = holidays.list_localized_countries().get(country, [])
     language = _LANGUAGE if _LANGUAGE in known else None  # else the environment's would be taken
     years = range(first, last + 1)
-    return dict(holidays.country_holidays(country, subdiv=subdivision or None, years=years, language=language))
+    part = subdivision or None
+    return dict(holidays.country_holidays(country, subdiv=part, years=years, language=language))
