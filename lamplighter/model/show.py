@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from lamplighter.model.envelope import visible
 from lamplighter.model.gate import Gate, GateResult
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence, tally
 from lamplighter.model.plan import HostPlan, Plan
@@ -23,10 +24,19 @@ MAX_CELL = 400
 MAX_HOSTS = 200
 """Rows of hosts that are left alone; beyond that a form is not read any more."""
 
+MAX_ROWS = 1000
+"""Hosts on the report's page, those in trouble first; beyond that a browser no longer scrolls."""
+FOLD = len("sha256:") + 32
+
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
+_AUTOLINK = re.compile(r"(?i)\b(www|https?|ftp)(\.|:)")
+"""What GitHub's markdown, which Prefect shows, makes a link of without any brackets (GFM 6.9)."""
+
 MARKS = {
     Terminal.CHANGED: "✅", Terminal.UNCHANGED: "▫️", Terminal.FAILED: "❌", Terminal.UNREACHABLE: "🔌",
     Terminal.DRIFTED: "↪️", Terminal.SKIPPED: "⏸️", Terminal.REFUSED: "⛔", Terminal.UNKNOWN: "❓",
 }
+_WELL = {Terminal.CHANGED, Terminal.UNCHANGED}
 
 
 class Ended(Protocol):
@@ -46,11 +56,11 @@ class Ended(Protocol):
 
 
 def escape(text: str) -> str:
-    """Make any text safe inside a markdown table cell."""
-    flat = " ".join(text.split())
+    """Make any text safe inside a markdown table cell: no markup, no link, nothing that hides or turns."""
+    flat = visible(" ".join(text.split()))
     short = flat if len(flat) <= MAX_CELL else flat[: MAX_CELL - 1] + "…"
     safe = short.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", safe)
+    return _AUTOLINK.sub(r"\1\\\2", re.sub(r"([\\`*_\[\]|~#])", r"\\\1", safe))
 
 
 def when(seconds: int) -> str:
@@ -111,8 +121,9 @@ def plan_page(plan: Plan) -> str:
 
 def _foldable(value: str) -> str:
     """A digest is one long word: it is cut in two, or the form would be wider than the screen."""
-    head, sign, hex_digits = value.partition("sha256:")
-    return escape(value) if not sign else f"{escape(head)}`{sign}{hex_digits[:32]}`<br>`{hex_digits[32:]}`"
+    if not _DIGEST.fullmatch(value):
+        return escape(value)
+    return f"`{value[:FOLD]}`<br>`{value[FOLD:]}`"
 
 
 def _brake(plan: Plan) -> str:
@@ -211,7 +222,11 @@ def report_page(run: str, plan: Plan | None, ending: Ended, overdue: Iterable[Du
         ]
     lines += [f"**{sentence(tally(ending.outcomes))}**", "", "| host | wave | state | what happened |"]
     lines += ["|---|---|---|---|"]
-    lines += [_report_row(row) for row in report_rows(ending.outcomes)]
+    shown = sorted(ending.outcomes, key=lambda one: one.terminal in _WELL)[:MAX_ROWS]
+    lines += [_report_row(row) for row in report_rows(shown)]
+    left = len(ending.outcomes) - len(shown)
+    if left:
+        lines += ["", f"{left} more: `lamplighter show {escape(run)}` lists every one."]
     lines += ["", f"Check it offline: `lamplighter verify {escape(run)}`"]
     return "\n".join(lines)
 
