@@ -177,7 +177,7 @@ def start(deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
             found = client.read_deployment_by_name(deployment)
             return client.create_flow_run_from_deployment(found.id, parameters=dict(parameters))
     except ObjectNotFound as error:
-        raise OrchestratorError(f"there is no deployment {deployment}", advice="prefect deploy --all") from error
+        raise OrchestratorError(f"Prefect has no deployment {deployment}", advice="deploy it") from error
     except httpx.HTTPStatusError as error:
         told = error.response.text[:300]
         raise OrchestratorError(f"Prefect did not start {deployment}: {told}") from error

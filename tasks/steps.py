@@ -18,7 +18,6 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
 from lamplighter import orchestrator
-from lamplighter.drafting import Request
 from lamplighter.errors import LamplighterError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger

@@ -27,6 +27,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sign": ("sign", "sign"),
     "gate": ("gate", "gate"),
     "resume": ("runs", "resume"),
+    "request": ("request", "request"),
+    "standing": ("standing", "standing"),
+    "review": ("review", "review"),
     "verify": ("verify", "verify"),
     "witness": ("witness", "witness"),
 }

@@ -169,7 +169,8 @@ def gate_page(plan: Plan, result: GateResult, number: int) -> str:
     """What stands above the form: who must sign, what came so far and why it did not do, the plan."""
     lines = [f"# Waiting for approval: {escape(plan.runbook)} at {escape(plan.site)}", ""]
     if number > 1:
-        lines += [f"> The last answer did not open the gate{_progress(result)}. Nothing has been changed.", ""]
+        told = f"The last answer did not open the gate{_progress(result)}"
+        lines += [f"> {told}. Nothing has been changed.", ""]
     if plan.change_type == "emergency":
         lines += [f"**{EMERGENCY}**", ""]
     lines += [f"**Signed by:** {', '.join(map(escape, result.signed)) or 'nobody yet'}  "]
