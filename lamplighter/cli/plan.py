@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import secrets
 import time
@@ -16,7 +17,9 @@ from lamplighter.cli.show import print_plan
 from lamplighter.derive.catalogue import named
 from lamplighter.drafting import Request, draft
 from lamplighter.errors import SelectionError
+from lamplighter.model.operation import Operation
 from lamplighter.model.plan import Requester
+from lamplighter.model.runbook import Runbook
 from lamplighter.site import load_site_named
 from lamplighter.survey import Surveyed, survey
 from lamplighter.transports.ssh import SshTransport
@@ -44,7 +47,7 @@ def plan(
         if seen.facts is None:
             progress.print(f"{seen.host.name}: {seen.message}", markup=False)
 
-    operation = entry.runbook.operation(**_options(option or []))
+    operation = operation_of(entry.runbook, option or [])
     request = Request(entry.runbook, place, operation, Requester(requester), hosts)
     parallel = place.rollout(entry.runbook)[0].parallel
     with SshTransport(place.host_keys) as transport:
@@ -56,6 +59,24 @@ def plan(
         print_json(json.loads(drafted.to_bytes()))
     else:
         print_plan(console(), drafted)
+
+
+def operation_of(runbook: Runbook, pairs: list[str]) -> Operation[Any]:
+    """The runbook's operation with options as typed: `packages=all`, `repair=true`.
+
+    Raises:
+        SelectionError: the runbook changes nothing; a pair without `=`, or an option it does not have.
+    """
+    if runbook.operation is None:
+        raise SelectionError(f"{runbook.id} changes nothing, so there is nothing to ask for or approve")
+    found = _options(pairs)
+    known = inspect.signature(runbook.operation).parameters
+    unknown = sorted(found.keys() - known.keys())
+    if unknown:
+        raise SelectionError(
+            f"{runbook.id} has no option {', '.join(unknown)}", advice=f"It has: {', '.join(known)}"
+        )
+    return runbook.operation(**found)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.markup import escape
 
 from lamplighter.cli.common import console, find_run, print_json, sites, table
 from lamplighter.ledger import read_ledger
+from lamplighter.model.attest import Trust
 from lamplighter.model.history import History, replay
 from lamplighter.model.outcome import sentence, tally
+from lamplighter.model.show import when
+from lamplighter.reviews import open_reviews
 from lamplighter.seals import runs_of
-from lamplighter.store import open_store
+from lamplighter.store import Store, open_store
+
+Row: TypeAlias = tuple[int, str, str, str, str, str]
 
 
 def runs(
@@ -21,9 +27,10 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """List runs from their ledgers, newest first."""
-    rows = []
+    rows: list[Row] = []
     for place in sites(site):
         store = open_store(place.store, place.store_options)
+        reviews = _reviews(store, place.trust)
         for name in runs_of(store):
             records = tuple(read_ledger(store, name, place.name))
             if not records:
@@ -32,14 +39,24 @@ def runs(
             state = _state(history)
             if waiting and state != "waiting for approval":
                 continue
-            rows.append((records[0].time, name, place.name, state, sentence(tally(history.hosts.values()))))
+            told = sentence(tally(history.hosts.values()))
+            rows.append((records[0].time, name, place.name, state, told, reviews.get(name, "")))
     rows.sort(reverse=True)
     if as_json:
-        names = ("opened_ms", "run", "site", "state", "hosts")
+        names = ("opened_ms", "run", "site", "state", "hosts", "review")
         print_json([dict(zip(names, row, strict=True)) for row in rows])
         return
     cells = [tuple(escape(str(cell)) for cell in row[1:]) for row in rows]
-    console().print(table("", ("run", "site", "state", "hosts"), cells) if cells else "no runs")
+    console().print(table("", ("run", "site", "state", "hosts", "review"), cells) if cells else "no runs")
+
+
+def _reviews(store: Store, trust: Trust) -> dict[str, str]:
+    """Emergency to what is to be said of its review, while that is not done."""
+    now = time.time()
+    return {
+        due.run: ("overdue since " if now >= due.due else "due until ") + when(due.due)
+        for due in open_reviews(store, trust)
+    }
 
 
 def _state(history: History) -> str:
