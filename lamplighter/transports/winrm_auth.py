@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import re
 import struct
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ from lamplighter.transports.winrm_settings import Auth, WinRmSettings
 
 SOAP = "application/soap+xml;charset=UTF-8"
 _SEALED = "application/HTTP-SPNEGO-session-encrypted"
+# On its debug level pyspnego logs tokens, and from NTLM's a password can be guessed at leisure.
+logging.getLogger("spnego").setLevel(logging.WARNING)
+
 _BOUNDARY = "--Encrypted Boundary"
 _LAST = f"{_BOUNDARY}--\r\n".encode()
 _MULTIPART = f'multipart/encrypted;protocol="{_SEALED}";boundary="Encrypted Boundary"'

@@ -25,7 +25,9 @@ from lamplighter.transports.winrm_settings import WinRmSettings
 from lamplighter.transports.winrm_soap import NO_SHELL, Channel, Fault, Shell
 
 _TIDY = 5.0
+_PACE = 0.5
 _TOLD = "The host was told to end it; how far it came is not known"
+_UNKNOWN = "The command may still be running on the host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,6 @@ class WinRmSession:
         self._channel = channel
         self._shell = Shell(channel, settings.operation_timeout)
         self._secret = secret
-        self._lost = False
 
     def __repr__(self) -> str:
         return f"<WinRmSession {self._host} {self._settings}>"
@@ -76,7 +77,7 @@ class WinRmSession:
         timeout: float = DEFAULT_TIMEOUT,
         cap: int = DEFAULT_CAP,
     ) -> PowerShellResult:
-        """Run an action to its end; see `PowerShellSession.invoke`. A session once lost runs nothing more."""
+        """Run an action to its end; see `PowerShellSession.invoke`. A lost session runs nothing more."""
         began = time.monotonic()
         params, secrets = params or {}, secrets or {}
         hidden: dict[str, Secret] = {}
@@ -92,8 +93,7 @@ class WinRmSession:
         except SecretError as error:
             raise error.at(self._host) from None
         except LamplighterError as error:
-            error.message = _masked(error.message, hidden)
-            raise error.at(self._host) from None
+            raise _hiding(error, hidden).at(self._host) from None
         return PowerShellResult(
             script=script.name,
             digest=script.digest,
@@ -133,32 +133,40 @@ class WinRmSession:
         if self._shell.is_open:
             with contextlib.suppress(LamplighterError):
                 self._shell.close(time.monotonic() + _TIDY)
-        self._lost = True
         self._channel.close()
 
     def _execute(self, command: str, args: tuple[str, ...], stdin: bytes, timeout: float, cap: int) -> Raw:
         deadline = time.monotonic() + timeout
-        if self._lost:
-            raise SessionLostError("the session was lost or closed before", changed="Nothing was sent",
-                                   advice="Connect again")
-        self._lost = True  # until it is known how this command ended
-        number = ""
+        number = self._start(command, args, deadline)
         try:
-            number = self._shell.start(command, args, deadline)
-            late = self._feed(number, stdin, deadline)
-            raw = self._drain(number, late, timeout, cap)
+            return self._drain(number, self._feed(number, stdin, deadline), timeout, cap)
         except UnreachableError as error:  # the connection went and cannot be had back
-            changed = _TOLD if number else ""
-            raise SessionLostError(error.message, changed=changed, advice=error.advice) from None
+            raise SessionLostError(error.message, changed=_UNKNOWN, advice=error.advice) from None
         except Fault as fault:
             raise _forgotten(fault) from None
         except SessionLostError as error:
-            error.changed = error.changed or "The command may still be running on the host"
+            error.changed = error.changed or _UNKNOWN
             raise
         finally:
-            if number:
-                self._tidy(number)
-        return raw
+            self._tidy(number)
+
+    def _start(self, command: str, args: tuple[str, ...], deadline: float) -> str:
+        """Start a command. If that goes wrong it may have begun, and only the end of the shell ends it."""
+        if not self._shell.is_open:
+            raise SessionLostError(
+                "the session was lost or closed before", changed="Nothing was sent", advice="Connect again"
+            )
+        try:
+            return self._shell.start(command, args, deadline)
+        except UnreachableError as error:
+            self.close()
+            raise SessionLostError(error.message, changed="Nothing was sent", advice=error.advice) from None
+        except Fault as fault:
+            self.close()
+            raise _forgotten(fault) from None
+        except BaseException:
+            self.close()
+            raise
 
     def _feed(self, number: str, stdin: bytes, deadline: float) -> float:
         """Send the input; returns until when to wait. A command that ended early takes no more of it."""
@@ -173,16 +181,17 @@ class WinRmSession:
     def _drain(self, number: str, deadline: float, timeout: float, cap: int) -> Raw:
         """Read to the end of a command, within the deadline and the cap."""
         out, err = bytearray(), bytearray()
-        while time.monotonic() < deadline:
+        while (asked := time.monotonic()) < deadline:
             piece = self._shell.receive(number, deadline)
-            if piece is None:
+            if piece is None or not (piece.out or piece.err or piece.code is not None):
+                # "Not yet" is said at the end of an operation timeout; a host that says it at once is not obeyed.
+                time.sleep(max(0.0, min(asked + _PACE, deadline) - time.monotonic()))
                 continue
             out += piece.out
             err += piece.err
             if max(len(out), len(err)) > cap:
                 raise OutputTooLargeError(f"the host printed more than {cap} bytes", changed=_TOLD)
             if piece.code is not None:
-                self._lost = False
                 return Raw(piece.code, bytes(out), bytes(err))
         raise TimedOutError(
             f"the command did not end within {timeout:g} s", changed=_TOLD,
@@ -204,6 +213,13 @@ def _forgotten(fault: Fault) -> SessionLostError:
         changed="How far the command came is not known",
         advice="Was the WinRM service restarted, or the host? Look at its event log",
     )
+
+
+def _hiding(error: LamplighterError, hidden: Mapping[str, Secret]) -> LamplighterError:
+    error.message = _masked(error.message, hidden)
+    error.args = (error.message,)
+    error.data = _masked(dict(error.data), hidden)
+    return error
 
 
 def _masked(value: Json, hidden: Mapping[str, Secret]) -> Json:
