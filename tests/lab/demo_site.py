@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 APPROVERS = ("asha.patel@internal.example", "kiran.shah@internal.example", "priya.nair@msp.example")
 HOSTS = ("web1", "web2", "app1", "app2", "db1", "mon1")
 REQUESTER = "priya.nair@msp.example"
-NAMESPACES = "lamplighter-approval@v1,lamplighter-request@v1,lamplighter-standing@v1,lamplighter-witness@v1"
+PURPOSES = ("approval", "request", "standing", "review", "witness")
+NAMESPACES = ",".join(f"lamplighter-{name}@v1" for name in PURPOSES)
 
 
 class DemoSite:

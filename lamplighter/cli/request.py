@@ -1,0 +1,83 @@
+"""`lamplighter request`: ask for a run with a signature, so that who asked is a fact and not a claim."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamplighter.cli.common import console
+from lamplighter.cli.plan import operation_of
+from lamplighter.derive.catalogue import named
+from lamplighter.drafting import Request
+from lamplighter.errors import NotApprovedError
+from lamplighter.model.attest import Code
+from lamplighter.model.plan import Requester
+from lamplighter.model.request import NAMESPACE, SignedRequest, authenticate
+from lamplighter.signing import sign_line, signer_of
+from lamplighter.site import Site, load_site_named
+from lamplighter.timespan import seconds
+
+
+def request(
+    runbook: Annotated[str, typer.Argument(help="its id, for example patch-linux")],
+    key: Annotated[Path, typer.Option(
+        envvar="LAMPLIGHTER_KEY", help="your private key, or its .pub when the key is in the agent",
+    )],
+    site: Annotated[str, typer.Option(help="a folder in inventories/")] = "demo",
+    hosts: Annotated[str, typer.Option(help="an Ansible host pattern: web, prod:!db1")] = "all",
+    option: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option of the runbook")
+    ] = None,
+    change_ref: Annotated[str, typer.Option(help="ticket or change number")] = "",
+    reason: Annotated[str, typer.Option(help="one line, kept with the request")] = "",
+    valid_for: Annotated[str, typer.Option(help="until when it may start a run: 30m, 4h, 2d")] = "1h",
+    *,
+    deployment: Annotated[str, typer.Option(help="which deployment starts it; otherwise the site's")] = "",
+    emergency: Annotated[bool, typer.Option("--emergency", help="expedited; reviewed afterwards")] = False,
+    print_only: Annotated[
+        bool, typer.Option("--print", help="only print the line, for the form's field `requester`")
+    ] = False,
+) -> None:
+    """Sign a request for one run, and start it."""
+    entry, place, key = named(runbook), load_site_named(site), key.expanduser()
+    place.select(hosts)
+    operation = operation_of(entry.runbook, option or [])
+    wanted = Request(
+        entry.runbook, place, operation, Requester(""), hosts, change_ref, emergency=emergency
+    )
+    now = int(time.time())
+    signed = SignedRequest(
+        wanted.asked, signer_of(key, place.signers), now, now + seconds(valid_for), secrets.token_hex(16),
+        reason,
+    )
+    line = sign_line(signed.to_bytes(), key, NAMESPACE)
+    _check(line, signed, place, now)
+    if print_only:
+        typer.echo(line)
+        return
+    _start(deployment or f"{runbook}/{site}", wanted, line)
+
+
+def _check(line: str, signed: SignedRequest, place: Site, now: int) -> None:
+    """Refuse to hand out a line that no run would take."""
+    judged = authenticate(line, signed.asked, place.trust, now, {}, "")
+    if isinstance(judged, Code):
+        raise NotApprovedError(
+            f"the signed request would not count: {judged}", where=place.name, changed="Nothing was started",
+            advice=f"Have internal IT list your key in approvers for {NAMESPACE}",
+        )
+
+
+def _start(deployment: str, wanted: Request, line: str) -> None:
+    from lamplighter import orchestrator  # noqa: PLC0415 - Prefect takes 2 s to import
+
+    asked = wanted.asked
+    run = orchestrator.start(deployment, {
+        **asked.options, "site": asked.site, "hosts": asked.selection, "change_ref": asked.change_ref,
+        "requester": line, "emergency": asked.emergency,
+    })
+    console().print(f"{wanted.runbook.id}-{run.id.hex[:8]}: {orchestrator.page(run.id)}", markup=False)
