@@ -43,6 +43,8 @@ NAMES = (
     "rollout.after-intent",
     "rollout.before-outcome",
     "rollout.after-outcome",
+    "outbox.recorded",
+    "outbox.sent",
 )
 
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.faults
 
 FULL = os.environ.get("LAMPLIGHTER_CAMPAIGN") == "full"
 EACH, RANDOM = (50, 1000) if FULL else (5, 100)
-POINTS = [name for name in crashpoints.NAMES if not name.startswith("rollout.")]
+POINTS = [name for name in crashpoints.NAMES if not name.startswith(("rollout.", "outbox."))]
 RUN, SITE, KEY = "run-1", "demo", "runs/run-1/ledger.jsonl"
 
 

@@ -1,0 +1,74 @@
+"""The watch's heartbeat, and who notices when it stops.
+
+The watch writes a time at the end of each round. Every other flow's start, `lamplighter check` and
+`lamplighter runs` look at it and warn when it is old: so the watch can only fall silent together with
+everything else. What sees even that is outside: the URL the watch asks after each round (`ping`), at a
+service that raises the alarm when it is not asked.
+"""
+
+from __future__ import annotations
+
+import time
+
+import requests
+
+from lamplighter.errors import MalformedError, SecretError, StoreError
+from lamplighter.model.canonical import canonical, parse
+from lamplighter.model.clocks import span
+from lamplighter.secrets import Resolve, resolve
+from lamplighter.store import Store, whoami
+
+KEY = "heartbeat"
+PING_SECONDS = 10.0
+_LIMIT = 4096
+
+
+def beat(store: Store, now: float) -> None:
+    """Say that the watch is alive.
+
+    Raises:
+        StoreError: it could not be written.
+    """
+    old = store.get(KEY, limit=_LIMIT)
+    store.swap(KEY, old, canonical({"by": whoami(), "time": int(now)}))
+
+
+def silence(store: Store, now: float, limit: int) -> str:
+    """A warning when nobody watches; empty when the heartbeat is young enough. Never raises.
+
+    Args:
+        store: the site's.
+        now: seconds since the epoch.
+        limit: seconds.
+    """
+    advice = "Escalations and notices may not go out: look at the flow `escalate` and at its worker"
+    try:
+        data = store.get(KEY, limit=_LIMIT)
+        if data is None:
+            return f"nobody watches this site: `escalate` never ran. {advice}"
+        age = now - int(parse(data, limit=_LIMIT)["time"])
+    except (StoreError, MalformedError, KeyError, TypeError, ValueError) as error:
+        return f"the watch's heartbeat cannot be read: {error}. {advice}"
+    return f"nobody has watched this site for {span(age)}. {advice}" if age > limit else ""
+
+
+def ping(reference: str, *, ok: bool, resolver: Resolve = resolve) -> str:
+    """Tell the service outside that a round ended.
+
+    Args:
+        reference: to its URL, as healthchecks-style services give one; `/fail` is added when not `ok`.
+        ok: whether the round did what it should.
+
+    Returns:
+        What went wrong, without the URL; empty when nothing did.
+    """
+    try:
+        url = resolver(reference).reveal()
+        end = time.monotonic() + PING_SECONDS
+        left = max(1.0, end - time.monotonic())
+        answer = requests.get(url if ok else f"{url.rstrip('/')}/fail", timeout=left, allow_redirects=False)
+    except SecretError as error:
+        return f"the ping was not sent: {error}"
+    except (requests.RequestException, ValueError) as error:
+        return f"the ping was not taken: {type(error).__name__}"
+    return "" if answer.ok else f"the ping was answered with {answer.status_code}"
