@@ -66,8 +66,8 @@ _Channel: Any = Channel
 _Transport: Any = paramiko.Transport
 # paramiko's type stubs leave out what is replaced here.
 
-_quiet = logging.getLogger("lamplighter.transports.ssh.wire")
-_quiet.disabled = True
+_quiet = logging.Logger("lamplighter.transports.ssh.wire")  # noqa: LOG001 - one in the registry would be
+_quiet.disabled = True  # enabled again by the next logging configuration, Prefect's for example
 _writing = threading.local()
 
 
