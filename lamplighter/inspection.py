@@ -7,7 +7,7 @@ Reads only, needs no Prefect and no network beyond the store. Used by `lamplight
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lamplighter.errors import LedgerBrokenError, MalformedError
 from lamplighter.ledger import WholeLines
@@ -211,7 +211,8 @@ class _Judge:
             self._policy = self._policies(read_plan(plan).runbook)
             self._dropped = dropped_lines(self._store, sha256(plan))
         dropped = [line for line in self._dropped if line not in recorded and _counts_by(line, when)]
-        return evaluate(plan, [*recorded, *dropped], self._policy, when)
+        standing = tuple(line for line in self._policy.standing if _counts_by(line, when))
+        return evaluate(plan, [*recorded, *dropped], replace(self._policy, standing=standing), when)
 
 
 def _counts_by(line: str, when: int) -> bool:
