@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -70,7 +70,7 @@ class Delivered:
 
 def deliver(
     outbox: Outbox, notify: Notify, site: str, send: Send, *, seconds: float = ROUND_SECONDS,
-    only: Callable[[Notice], bool] = lambda _: True,
+    notices: Iterable[Notice] | None = None,
 ) -> Delivered:
     """Send what is due, within the site's rates and a deadline; what is left waits for the next round.
 
@@ -80,14 +80,15 @@ def deliver(
         site: its name, for messages that gather several notices.
         send: delivers one message.
         seconds: no message is begun after that.
-        only: which notices; all by default.
+        notices: which ones, recorded before; all that are due by default.
 
     Raises:
         StoreError: the outbox cannot be read or written.
     """
     end, sent_messages = time.monotonic() + seconds, 0
     results: list[Result] = []
-    waiting = sorted(filter(only, outbox.due()), key=lambda one: (one.address, one.created, one.id))
+    found = outbox.due() if notices is None else notices
+    waiting = sorted(found, key=lambda one: (one.address, one.created, one.id))
     for address, group in groupby(waiting, key=lambda one: one.address):
         for batch in _batches(list(group)):
             if time.monotonic() >= end or sent_messages >= notify.per_round:

@@ -29,6 +29,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.exceptions import NotPausedError, ObjectNotFound
 from prefect.flow_runs import resume_flow_run, suspend_flow_run
@@ -40,6 +41,7 @@ from prefect.states import AwaitingRetry, Cancelled, Completed, Failed
 from lamplighter.errors import OrchestratorError
 from lamplighter.model.outcome import RunState
 
+PAGE = 200  # what Prefect's API returns at once
 ANSWER_GRACE = 24 * 3600  # the plan's own expiry decides; Prefect's time-out is only the backstop behind it
 
 
@@ -142,6 +144,35 @@ def waiting(tags: Sequence[str] = ()) -> list[FlowRun]:
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=wanted, limit=200)
     return sorted(runs, key=lambda run: run.created or run.expected_start_time)  # type: ignore[arg-type,return-value]
+
+
+def states(names: Sequence[str]) -> dict[str, FlowRun]:
+    """The flow runs of these run ids, as far as Prefect knows them; of two of one name the latest.
+
+    Raises:
+        OrchestratorError: Prefect does not answer.
+    """
+    found: dict[str, FlowRun] = {}
+    try:
+        with get_client(sync_client=True) as client:
+            for start in range(0, len(names), PAGE):
+                wanted = FlowRunFilter(name=FlowRunFilterName(any_=list(names[start : start + PAGE])))
+                runs = client.read_flow_runs(
+                    flow_run_filter=wanted, limit=PAGE, sort=FlowRunSort.EXPECTED_START_TIME_ASC
+                )
+                found.update((run.name, run) for run in runs)
+    except httpx.HTTPError as error:
+        raise OrchestratorError(f"Prefect does not answer: {type(error).__name__}") from error
+    return found
+
+
+def wake(name: str) -> None:
+    """Let a suspended run look at its gate again, deciding nothing: there is no signature in the answer.
+
+    Raises:
+        OrchestratorError: the run is not suspended any more.
+    """
+    resume(name, {"decision": "approve", "reason": "woken by the watch: nobody decided, the plan expired"})
 
 
 def resume(name: str, answer: Mapping[str, Any]) -> FlowRun:

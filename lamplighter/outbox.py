@@ -162,6 +162,11 @@ class Outbox:
         """Where a recorded notice stands."""
         return self._entry(_key(notice), notice)
 
+    def failed(self, name: str) -> bool:
+        """Whether a notice, `<month>/<id>`, was given up for good."""
+        done = self._store.get(f"{ROOT}/{name}.done", limit=LIMIT)
+        return done is not None and parse(done, limit=LIMIT)["result"] == Result.FAILED
+
     def _entry(self, key: str, notice: Notice) -> Entry:
         done = self._store.get(f"{key}.done", limit=LIMIT)
         if done is not None:

@@ -144,6 +144,7 @@ class Kind(StrEnum):
     GATE = "gate"  # a run waits for an answer
     ENDED = "ended"  # a run ended in a way somebody must look at
     CRASHED = "crashed"  # a run stands still: its worker died, or Prefect gave it up
+    REVIEW = "review"  # nobody of internal IT has looked at an emergency in time
 
 
 CLIMBING = frozenset({RunState.FAILED, RunState.HALTED})
@@ -152,19 +153,31 @@ CLIMBING = frozenset({RunState.FAILED, RunState.HALTED})
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One occasion to climb a path; the same trouble seen twice is equal.
+    """One occasion to tell somebody, and to climb a path; the same trouble seen twice is equal.
 
     Attributes:
         run: the run's id.
         kind: what it is.
         about: tells occasions of one run apart: a plan's digest, a final state.
         since: when it began, seconds since the epoch.
+        zero: from when the path's rungs count; None: it is told, and not climbed.
+        message: what is to be said of it.
     """
 
     run: str
     kind: Kind
     about: str
     since: int
+    zero: int | None = None
+    message: str = ""
+
+
+def answer_due(asked: int, answer: int, expires: int) -> int:
+    """When an unanswered gate begins to climb: at the promised time, or half-way to the plan's expiry.
+
+    Whichever is earlier, so that the path is never climbed for a plan that nobody can sign any more.
+    """
+    return min(asked + answer, asked + max(0, expires - asked) // 2)
 
 
 def due(
