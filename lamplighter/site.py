@@ -12,26 +12,34 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from lamplighter.errors import Mistake, SelectionError, SiteError
 from lamplighter.model.attest import Trust
+from lamplighter.model.calendar import Calendar
 from lamplighter.model.canonical import Json
 from lamplighter.model.gate import Gate, GatePolicy, stricter
 from lamplighter.model.inventory import Host, Inventory
 from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import Limits, Plan
+from lamplighter.model.policy import DEADLINES, Policy
+from lamplighter.model.responsibility import Matrix
 from lamplighter.model.runbook import Runbook, Waves
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Revoked, Signers
 from lamplighter.model.standing import Standing, pre_authorised
+from lamplighter.site_calendar import check_calendar, read_calendar
 from lamplighter.site_checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
 from lamplighter.site_files import FILES, Files, read_files
-from lamplighter.site_schema import RolloutEntry, SiteEntry
+from lamplighter.site_matrix import check_matrix, read_matrix
+from lamplighter.site_schedule import zone_problem
+from lamplighter.site_schema import PolicyEntry, RolloutEntry, SiteEntry
 from lamplighter.site_standing import StandingLine, of_runbook, standing_files
 from lamplighter.store import Store
+from lamplighter.timespan import seconds
 
 SETTLED = 2.0
 """Seconds after which a file's times can be trusted to show the next change."""
@@ -95,6 +103,9 @@ class Site:
         gates: what the site asks for beyond a runbook's own gate, by runbook id or `default`.
         standing: standing approvals and revokes of them, as they lie in `standing/`.
         overdue_reviews: emergencies are refused while more reviews of earlier ones are overdue.
+        calendar: when hosts may be changed.
+        matrix: who answers for what.
+        policy: numbers taken over from the rules the site is under.
     """
 
     path: Path
@@ -115,6 +126,9 @@ class Site:
     gates: Mapping[str, Gate] = field(default_factory=dict)
     standing: tuple[StandingLine, ...] = ()
     overdue_reviews: int = 2
+    calendar: Calendar = field(default_factory=Calendar)
+    matrix: Matrix = field(default_factory=Matrix)
+    policy: Policy = field(default_factory=Policy)
 
     @property
     def trust(self) -> Trust:
@@ -257,11 +271,27 @@ def load_site(path: Path, runbooks: Mapping[str, Runbook] | None = None) -> Site
 
 
 def _load(path: Path, runbooks: Mapping[str, Runbook] | None) -> Site:
-    files = read_files(path)
-    check_files(files, runbooks)
+    files = _read(path, runbooks)
     if files.report or files.entry is None:
         raise SiteError(tuple(files.report))
     return _site(files, files.entry)
+
+
+def _read(
+    path: Path, runbooks: Mapping[str, Runbook] | None, *, here: bool = False, now: int | None = None
+) -> Files:
+    """Read every file, and look at each and at all together."""
+    files = read_files(path)
+    if files.folder.is_dir():
+        files.calendar = read_calendar(files)
+        files.matrix, files.matrix_root = read_matrix(files)
+    check_files(files, runbooks, here=here)
+    zone = files.entry.time_zone if files.entry and not zone_problem(files.entry.time_zone)[0] else "UTC"
+    today = None if now is None else datetime.fromtimestamp(now, ZoneInfo(zone)).date()
+    check_matrix(files, runbooks, today)
+    if now is not None:
+        check_calendar(files, now)
+    return files
 
 
 @lru_cache(maxsize=4)
@@ -278,7 +308,7 @@ def _stamp(path: Path) -> tuple[object, ...] | None:
     times. Two seconds later that cannot happen any more.
     """
     stamps: list[object] = [os.environ.get("HOME")]  # the store's URL may be made of it
-    for file in [*(path / name for name in FILES), *standing_files(path)]:
+    for file in [*(path / name for name in FILES), *standing_files(path), *sorted(path.glob("*.ics"))]:
         try:
             found = file.stat()
         except OSError:
@@ -291,16 +321,16 @@ def _stamp(path: Path) -> tuple[object, ...] | None:
 
 
 def check_site(
-    path: Path, runbooks: Mapping[str, Runbook] | None = None, *, here: bool = False
+    path: Path, runbooks: Mapping[str, Runbook] | None = None, *, here: bool = False, now: int | None = None,
 ) -> tuple[Mistake, ...]:
     """Every mistake of a site, sorted.
 
     Args:
         path, runbooks: as for `load_site`.
         here: this is the worker: look for the private keys as well, which are nowhere else.
+        now: seconds since the epoch, to tell what is stale, overlaps or never comes; a run passes over that.
     """
-    files = read_files(path)
-    check_files(files, runbooks, here=here)
+    files = _read(path, runbooks, here=here, now=now)
     return tuple(sorted(set(files.report)))
 
 
@@ -312,7 +342,13 @@ def _site(files: Files, entry: SiteEntry) -> Site:
         host_keys=files.host_keys, people=files.people, approvers=files.approvers, signers=files.signers,
         revoked=files.revoked, deployments=tuple(_deployments(entry)), rollouts=entry.rollout,
         gates=site_gates(entry), standing=files.standing, overdue_reviews=entry.overdue_reviews,
+        calendar=files.calendar, matrix=files.matrix, policy=_policy(entry.policy),
     )
+
+
+def _policy(entry: PolicyEntry) -> Policy:
+    deadlines: dict[str, int] = {name: seconds(length) for name, length in entry.patch_deadlines.items()}
+    return Policy(entry.retention_days, seconds(entry.incident_report), {**DEADLINES, **deadlines})
 
 
 def _deployments(entry: SiteEntry) -> Iterator[Deployment]:

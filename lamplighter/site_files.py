@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lamplighter.errors import Mistake, SiteError
+from lamplighter.model.calendar import Calendar
 from lamplighter.model.inventory import Inventory
 from lamplighter.model.party import Person
+from lamplighter.model.responsibility import Matrix
 from lamplighter.model.signers import Revoked, Signers, parse_revoked, parse_signers
 from lamplighter.site_hosts import read_inventory
 from lamplighter.site_schema import PeopleEntry, SiteEntry, checked
@@ -17,7 +19,8 @@ from lamplighter.transports.ssh_hostkeys import KnownHosts
 
 SITE, HOSTS, PEOPLE = "site.yaml", "hosts.yaml", "people.yaml"
 HOST_KEYS, APPROVERS, REVOKED = "host_keys", "approvers", "revoked_keys"
-FILES = (SITE, HOSTS, PEOPLE, HOST_KEYS, APPROVERS, REVOKED)
+CALENDAR, RESPONSIBILITIES = "calendar.yaml", "responsibilities.yaml"
+FILES = (SITE, HOSTS, PEOPLE, HOST_KEYS, APPROVERS, REVOKED, CALENDAR, RESPONSIBILITIES)
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class Files:
         approvers: the text of that file.
         signers, revoked, known_hosts: what `approvers`, `revoked_keys` and `host_keys` hold.
         standing: what lies in `standing/`.
+        calendar: `calendar.yaml` and the files it names.
+        matrix, matrix_root: `responsibilities.yaml` as checked and as parsed.
     """
 
     folder: Path
@@ -47,6 +52,9 @@ class Files:
     revoked: Revoked = field(default_factory=Revoked)
     known_hosts: KnownHosts | None = None
     standing: tuple[StandingLine, ...] = ()
+    calendar: Calendar = field(default_factory=Calendar)
+    matrix: Matrix = field(default_factory=Matrix)
+    matrix_root: Node | None = None
 
     def source(self, name: str) -> Source:
         """One of the files, as a place for mistakes."""

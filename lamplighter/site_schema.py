@@ -7,17 +7,22 @@ errors into a `Mistake` with the line of the offending value and what to write i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar
+from datetime import date
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from lamplighter.model.party import Party
+from lamplighter.model.policy import RETENTION_FLOOR_DAYS
 from lamplighter.model.selection import closest
 from lamplighter.site_yaml import Node, Source
 
 KEY = "[key]"  # how pydantic marks that a mapping's key is wrong, and not its value
 SLUG = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+LENGTH = r"^[1-9][0-9]{0,4}[mhd]$"
+AFTER = r"^(0|[1-9][0-9]{0,4})[mhd]$"
+CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 PRINCIPAL = r"^[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*$"
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=63)]
@@ -27,12 +32,16 @@ Count = Annotated[int, Field(ge=0, le=100_000)]
 Some = Annotated[int, Field(ge=1, le=100_000)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 PartyName = Annotated[Party, Field(strict=False)]
+Day = Annotated[date, Field(strict=False)]
+Length = Annotated[str, StringConstraints(pattern=LENGTH)]
+Severity = Literal["exploited-exposed", "exploited-internal", "critical-exposed", "critical-internal", "high"]
+Clock = Annotated[str, StringConstraints(pattern=CLOCK)]
 
 
 class Strict(BaseModel):
-    """No unknown keys, no text where a number belongs."""
+    """No unknown keys, no text where a number belongs. The text below a field is its documentation."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class PersonEntry(Strict):
@@ -117,6 +126,17 @@ class RequirementEntry(Strict):
     quorum: Annotated[int, Field(ge=1, le=32)] = 1
 
 
+class PolicyEntry(Strict):
+    """Numbers taken over from the rules the site is under; configuration, not legal advice."""
+
+    retention_days: Annotated[int, Field(ge=RETENTION_FLOOR_DAYS, le=36_500)] = 365
+    """Days for which ledgers, plans and reports are kept at least; never fewer than 180."""
+    incident_report: Length = "6h"
+    """From noticing an incident to reporting it."""
+    patch_deadlines: dict[Severity, Length] = {}
+    """From a patch's publication until it is installed, by severity; what is left out keeps its default."""
+
+
 class SiteEntry(Strict):
     """`site.yaml`."""
 
@@ -128,7 +148,10 @@ class SiteEntry(Strict):
     deployments: list[DeploymentEntry] = []
     rollout: dict[Slug, RolloutEntry] = {}
     gates: dict[Slug, Annotated[list[RequirementEntry], Field(min_length=1)]] = {}
-    overdue_reviews: Count = 2  # emergencies are refused while more reviews of earlier ones are overdue
+    overdue_reviews: Count = 2
+    """Emergencies are refused while more reviews of earlier ones are overdue."""
+    policy: PolicyEntry = PolicyEntry()
+    """Numbers taken over from the rules the site is under."""
 
 
 class PeopleEntry(Strict):
@@ -193,8 +216,15 @@ def _sentence(model: type[Strict], path: tuple[int | str, ...], error: ErrorDeta
     return f"`{place}` is {given}", advice
 
 
+_DATE = "write a date that exists: 2026-12-31"
 _ADVICE = {
     "enum": "write {expected}",
+    "one_party": "write exactly one of 'internal' and 'msp': one party answers for it",
+    "literal_error": "write {expected}",
+    "date_type": _DATE,
+    "date_parsing": _DATE,
+    "date_from_datetime_parsing": _DATE,
+    "date_from_datetime_inexact": _DATE,
     "too_short": "write at least one entry, or delete the key",
     "string_too_short": "write at least one character, or delete the key",
     "string_too_long": "write at most {max_length} characters",

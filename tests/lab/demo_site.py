@@ -53,6 +53,7 @@ class DemoSite:
         (self.path / "approvers").write_text("".join(lines), encoding="utf-8")
         pins = [host.host_key_line for host in self.estate]
         (self.path / "host_keys").write_text("\n".join(pins) + "\n", encoding="utf-8")
+        (self.path / "calendar.yaml").unlink()  # the sandbox may be changed at any hour
         self._edit("site.yaml", self._site)
         self._edit("hosts.yaml", self._hosts)
 
