@@ -18,7 +18,10 @@ from tests.lab.spec import OPSPW_PASSWORD, PASSPHRASE, HostSpec
 
 SYSTEM_PACKAGES = (
     "apt-utils",
+    "chromium",
     "debootstrap",
+    "fonts-dejavu-core",
+    "fonts-noto-color-emoji",
     "gcc",
     "gnupg",
     "iproute2",
