@@ -40,7 +40,7 @@ sizelimit unlimited
 index objectClass,uid,mail,employeeNumber,member,entryUUID eq
 access to dn.subtree="{people}" attrs=userPassword by dn.exact="{service}" write by self =xw by anonymous auth
 access to attrs=userPassword by self =xw by anonymous auth by * none
-access to dn.subtree="{people}" attrs=pwdReset,pwdAccountLockedTime,pwdFailureTime
+access to dn.subtree="{people}" attrs=pwdReset,pwdAccountLockedTime
   by dn.exact="{service}" write by * read
 access to * by users read
 overlay memberof
