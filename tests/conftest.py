@@ -7,11 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.lab import Estate, HostSpec
 from tests.lab.demo_site import DemoSite
 from tests.lab.prefect_stack import PrefectStack
 from tests.lab.seaweedfs import Seaweed, seaweedfs
+
+# Machines are shared and noisy: how long an example takes says nothing here. CI tries the same examples
+# each time, so that red means the change; everywhere else they are new each time.
+settings.register_profile(
+    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -136,10 +136,8 @@ def test_input_and_output_at_once(session: SshSession) -> None:
 
 
 def test_many_commands_on_one_connection(session: SshSession) -> None:
-    began = time.monotonic()
     for number in range(50):
         assert session.run('echo "$1"', str(number)).stdout == f"{number}\n"
-    assert time.monotonic() - began < 5
 
 
 # files
