@@ -103,7 +103,7 @@ def test_a_command_has_a_deadline() -> None:
     for command in ("cmd:sleep 60", "cmd:sh -c 'exec >&-; sleep 60'", "cmd:sh -c 'sleep 60 & exit'"):
         with pytest.raises(SecretError, match="in time"):
             resolve(command, timeout=0.3)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 9
 
 
 def test_a_file_everybody_can_read_is_refused(tmp_path: Path) -> None:

