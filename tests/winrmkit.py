@@ -37,7 +37,9 @@ ECHO = PowerShellScript(
 
 def secret(reference: str) -> Secret:
     """A resolver for the references the tests use."""
-    return Secret({"test:password": PASSWORD, "test:wrong": "wrong-" + PASSWORD, "test:other": OTHER_CANARY}[reference])
+    return Secret(
+        {"test:password": PASSWORD, "test:wrong": "wrong-" + PASSWORD, "test:other": OTHER_CANARY}[reference]
+    )
 
 
 def windows(endpoint: WinRmEndpoint | None, name: str = "win1", **variables: object) -> Host:
@@ -49,7 +51,11 @@ def windows(endpoint: WinRmEndpoint | None, name: str = "win1", **variables: obj
     }
     if endpoint is not None:
         scheme = "https" if endpoint.settings.certificate else "http"
-        common |= {"ansible_host": endpoint.address, "ansible_port": endpoint.port, "ansible_winrm_scheme": scheme}
+        common |= {
+            "ansible_host": endpoint.address,
+            "ansible_port": endpoint.port,
+            "ansible_winrm_scheme": scheme,
+        }
     merged = common | variables
     return Host(name, (), {name: value for name, value in merged.items() if value is not None})
 

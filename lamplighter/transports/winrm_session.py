@@ -184,7 +184,7 @@ class WinRmSession:
         while (asked := time.monotonic()) < deadline:
             piece = self._shell.receive(number, deadline)
             if piece is None or not (piece.out or piece.err or piece.code is not None):
-                # "Not yet" is said at the end of an operation timeout; a host that says it at once is not obeyed.
+                # "Not yet" belongs to the end of an operation timeout; who says it at once is not hammered.
                 time.sleep(max(0.0, min(asked + _PACE, deadline) - time.monotonic()))
                 continue
             out += piece.out

@@ -40,6 +40,7 @@ NO_SHELL = 2150858843
 """ERROR_WSMAN_UNEXPECTED_SELECTORS: no such shell, or no such command in it."""
 
 _DEPTH = 64
+_ENVELOPE = "http://www.w3.org/2003/05/soap-envelope Envelope"
 _STDIN_PIECE = 64 * 1024
 _T = TypeVar("_T")
 # What pywinrm raises on an answer that is none.
@@ -232,18 +233,18 @@ def unopened(fault: Fault, settings: WinRmSettings) -> TransportError:
 
 
 def _check(envelope: bytes) -> None:
-    """Refuse an envelope no parser should see: with a DTD, or nested without end.
+    """Refuse what no parser should see: other things than envelopes, a DTD, nesting without end.
 
     Raises:
         SessionLostError: it is none.
     """
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate(namespace_separator=" ")
     depth = 0
 
-    def enter(_name: str, _attributes: dict[str, str]) -> None:
+    def enter(name: str, _attributes: dict[str, str]) -> None:
         nonlocal depth
         depth += 1
-        if depth > _DEPTH:
+        if depth > _DEPTH or (depth == 1 and name != _ENVELOPE):
             raise ValueError
 
     def leave(_name: str) -> None:

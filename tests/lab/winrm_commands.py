@@ -8,6 +8,7 @@ travel whole; it says nothing on whether the script does what it should on Windo
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -111,6 +112,8 @@ class Process(Command):
             os.killpg(self._process.pid, signal.SIGKILL)
             self.finish(-9 & 0xFFFFFFFF)
         self._process.wait()
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()  # type: ignore[union-attr]
 
     def _pump(self, name: str) -> None:
         pipe = getattr(self._process, name)
@@ -120,6 +123,7 @@ class Process(Command):
         pipe.close()
 
     def _watch(self, pumps: list[threading.Thread]) -> None:
+        """Wait for the end of both streams, then of the process."""
         for pump in pumps:
             pump.start()
         for pump in pumps:

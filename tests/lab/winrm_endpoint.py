@@ -184,20 +184,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.peer.tail = {}
         if not self._authenticate():
             endpoint.arrived.append(Arrived(dict(self.headers), body, "login"))
-            self._finish("login", Answer(401, self.peer.tail, b""))
+            self._finish("login", Answer(401, self.peer.tail))
             return
         if not body:
             endpoint.arrived.append(Arrived(dict(self.headers), body, "login"))
-            self._finish("login", Answer(200, self.peer.tail, b""))
+            self._finish("login", Answer(200, self.peer.tail))
             return
         message = self._unsealed(body)
         if message is None:
             endpoint.arrived.append(Arrived(dict(self.headers), body))
-            self.put(Answer(403, {}, b""))
+            self.put(Answer(403, {}))
             return
         action, code, plain = endpoint.service.handle(message, self.peer.user)
         endpoint.arrived.append(Arrived(dict(self.headers), body, action))
-        self._finish(action, self._sealed(code, plain))
+        self._finish(action, Answer(code, {}, plain=plain))
 
     # --- what a trouble may use ---
 
@@ -214,9 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Send bytes."""
         self.wfile.write(data)
 
-    def reseal(self, plain: bytes) -> Answer:
-        """An answer around another envelope."""
-        return self._sealed(200, plain)
+    def seal(self, answer: Answer) -> Answer:
+        """Put an answer's envelope into its body."""
+        return self._sealed(answer.status, answer.plain) if answer.plain else answer
 
     def cut(self) -> None:
         """End the connection after this."""
@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _finish(self, action: str, answer: Answer) -> None:
         trouble = self.server.endpoint.trouble.get(action)
         if trouble is None:
-            self.put(answer)
+            self.put(self.seal(answer))
         else:
             trouble(self, answer)
 

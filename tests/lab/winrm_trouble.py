@@ -11,15 +11,15 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, sealed if need be.
+    """An HTTP answer.
 
     Attributes:
-        plain: the envelope that is in it, unsealed.
+        plain: the envelope it is to carry; not in `body` before it was sealed, and sealing counts.
     """
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    body: bytes = b""
     plain: bytes = field(default=b"", repr=False)
 
 
@@ -32,8 +32,8 @@ class Connection(Protocol):
     def raw(self, data: bytes) -> None:
         """Send bytes."""
 
-    def reseal(self, plain: bytes) -> Answer:
-        """An answer with another envelope in it, sealed as it should be."""
+    def seal(self, answer: Answer) -> Answer:
+        """Put its envelope into its body, sealed if the request was; once only, as seals are numbered."""
 
     def cut(self) -> None:
         """End the connection."""
@@ -60,9 +60,9 @@ def unsealed(to: Connection, answer: Answer) -> None:
     to.put(Answer(answer.status, {"Content-Type": "application/soap+xml;charset=UTF-8"}, answer.plain))
 
 
-def replaced(plain: bytes) -> Trouble:
+def replaced(plain: bytes, code: int = 200) -> Trouble:
     """Answer with an envelope of the attacker's making, properly sealed."""
-    return lambda to, _: to.put(to.reseal(plain))
+    return lambda to, _: to.put(to.seal(Answer(code, {}, plain=plain)))
 
 
 def compressed(to: Connection, answer: Answer) -> None:
@@ -73,6 +73,7 @@ def compressed(to: Connection, answer: Answer) -> None:
 
 def oversized(to: Connection, answer: Answer) -> None:
     """An answer without end."""
+    answer = to.seal(answer)
     fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
     to.raw(f"HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n".encode())
     while to.waiting():
@@ -95,18 +96,21 @@ def trickling(to: Connection, answer: Answer) -> None:
 
 def stuck(to: Connection, answer: Answer) -> None:
     """Stop in the middle of the body."""
+    answer = to.seal(answer)
     to.raw(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer.body)}\r\n\r\n".encode() + answer.body[:20])
     silent(to, answer)
 
 
 def torn(to: Connection, answer: Answer) -> None:
     """End the connection in the middle of the body."""
+    answer = to.seal(answer)
     to.raw(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer.body)}\r\n\r\n".encode() + answer.body[:20])
     to.cut()
 
 
 def tampered(to: Connection, answer: Answer) -> None:
     """One bit of the sealed body is another."""
+    answer = to.seal(answer)
     at = len(answer.body) - 40
-    flipped = answer.body[:at] + bytes([answer.body[at] ^ 1]) + answer.body[at + 1:]
+    flipped = answer.body[:at] + bytes([answer.body[at] ^ 1]) + answer.body[at + 1 :]
     to.put(Answer(answer.status, answer.headers, flipped))

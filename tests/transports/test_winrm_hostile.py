@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import random
 import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import trustme
 
 from lamplighter.errors import (
-    AuthFailedError,
-    CertificateError,
     OutputTooLargeError,
     SessionLostError,
     TimedOutError,
@@ -28,7 +22,7 @@ from lamplighter.transports import winrm_soap
 from lamplighter.transports.winrm import WinRmTransport
 from tests import winrmkit as kit
 from tests.lab import winrm_trouble as trouble
-from tests.lab.winrm_endpoint import Settings, WinRmEndpoint
+from tests.lab.winrm_endpoint import WinRmEndpoint
 from tests.lab.winrm_trouble import Answer, Connection
 from tests.winrmkit import windows, within
 
@@ -135,167 +129,14 @@ def test_basic_without_tls_is_refused_before_anything_is_sent(
 
 @pytest.mark.parametrize(
     "address",
-    ["good.corp@evil.corp", "good.corp/../", "good.corp#", "good.corp?x", "a\r\nHost: evil", "evil.corp\\@good", "", " ",
-     "[::1]", "http://good.corp", "good.corp:80:90/"],
+    [
+        "good.corp@evil.corp", "good.corp/../", "good.corp#", "good.corp?x", "a\r\nHost: evil", "evil.corp\\@good",
+        "", " ", "[::1]", "http://good.corp", "good.corp:80:90/",
+    ],
 )  # fmt: skip
 def test_addresses_that_are_more_than_addresses_are_refused(transport: WinRmTransport, address: str) -> None:
     with pytest.raises(UnreachableError, match=r"ansible_host|cannot be reached|found no address"):
         transport.connect(windows(None, ansible_host=address, ansible_winrm_scheme="http"))
-
-
-# --- certificates ---
-
-
-def tls(tmp_path: Path, transport: WinRmTransport, certificate: bytes, trusted: trustme.CA) -> WinRmEndpoint:
-    trusted.cert_pem.write_to_path(tmp_path / "ca.pem")
-    with WinRmEndpoint(tmp_path, Settings(certificate=certificate)) as endpoint:
-        host = windows(
-            endpoint, ansible_host="localhost", ansible_winrm_ca_trust_path=str(tmp_path / "ca.pem")
-        )
-        transport.connect(host).close()
-    return endpoint
-
-
-def test_a_certificate_of_another_authority_is_refused(
-    tmp_path: Path, transport: WinRmTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = trustme.CA()
-    other.cert_pem.write_to_path(tmp_path / "other.pem")
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "other.pem"))
-    with pytest.raises(
-        CertificateError, match=r"win1: the certificate of localhost:\d+ is not trusted: unable"
-    ):
-        tls(tmp_path, transport, kit.pem(other, "localhost"), trustme.CA())
-
-
-def test_a_certificate_of_another_name_is_refused(tmp_path: Path, transport: WinRmTransport) -> None:
-    authority = trustme.CA()
-    with pytest.raises(CertificateError, match="Hostname mismatch"):
-        tls(tmp_path, transport, kit.pem(authority, "other.example"), authority)
-
-
-def test_a_certificate_out_of_date_is_refused(tmp_path: Path, transport: WinRmTransport) -> None:
-    authority = trustme.CA()
-    leaf = authority.issue_cert("localhost", not_after=datetime.now(UTC) - timedelta(days=1))
-    certificate = leaf.private_key_pem.bytes() + leaf.cert_chain_pems[0].bytes()
-    with pytest.raises(CertificateError, match="expired"):
-        tls(tmp_path, transport, certificate, authority)
-
-
-def test_a_trusted_certificate_is_let_pass(tmp_path: Path, transport: WinRmTransport) -> None:
-    authority = trustme.CA()
-    endpoint = tls(tmp_path, transport, kit.pem(authority, "localhost"), authority)
-    assert endpoint.service.actions == ["Create", "Delete"]
-
-
-def test_https_to_a_port_that_speaks_none(
-    endpoint: WinRmEndpoint, transport: WinRmTransport, tmp_path: Path
-) -> None:
-    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
-    host = windows(
-        endpoint, ansible_winrm_scheme="https", ansible_winrm_ca_trust_path=str(tmp_path / "ca.pem")
-    )
-    with pytest.raises(UnreachableError, match="speaks no TLS"):
-        transport.connect(host)
-
-
-def test_a_ca_file_that_is_none(endpoint: WinRmEndpoint, transport: WinRmTransport, tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("nothing")
-    for path in ("ca.pem", "none.pem"):
-        host = windows(
-            endpoint, ansible_winrm_scheme="https", ansible_winrm_ca_trust_path=str(tmp_path / path)
-        )
-        with pytest.raises(UnreachableError, match="cannot be read"):
-            transport.connect(host)
-
-
-def test_ntlm_over_tls_is_bound_to_the_certificate(tmp_path: Path, transport: WinRmTransport) -> None:
-    """Someone in the middle with a certificate that is trusted too gets a login that is of no use to them."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    with WinRmEndpoint(tmp_path, Settings(certificate=kit.pem(authority, "localhost"))) as endpoint:
-        assert endpoint._server is not None
-        digest = b"tls-server-end-point:" + b"\0" * 32
-        endpoint._server.bindings = type(endpoint._server.bindings)(application_data=digest)
-        host = windows(
-            endpoint, ansible_host="localhost", ansible_winrm_ca_trust_path=str(tmp_path / "ca.pem")
-        )
-        with pytest.raises(AuthFailedError):
-            transport.connect(host)
-
-
-# --- login ---
-
-
-def test_a_wrong_password_is_tried_once(endpoint: WinRmEndpoint, transport: WinRmTransport) -> None:
-    with pytest.raises(AuthFailedError, match=r"win1: the host refused the account LAB\\svc-ops"):
-        transport.connect(windows(endpoint, lamplighter_winrm_password="test:wrong"))
-    proofs = [request for request in endpoint.arrived if b"NTLMSSP\0\3" in token(request.headers)]
-    assert len(proofs) == 1
-    assert endpoint.service.actions == []
-
-
-def token(headers: object) -> bytes:
-    return base64.b64decode(dict(headers).get("Authorization", "Negotiate ").split(" ", 1)[1])  # type: ignore[call-overload]
-
-
-def test_an_account_that_may_not_use_winrm(endpoint: WinRmEndpoint, transport: WinRmTransport) -> None:
-    with pytest.raises(AuthFailedError, match="does not let it in"):
-        transport.connect(windows(endpoint, ansible_user="LAB\\outsider"))
-
-
-def test_a_host_that_lets_anybody_in_is_not_trusted(
-    endpoint: WinRmEndpoint, transport: WinRmTransport
-) -> None:
-    endpoint.trouble["login"] = trouble.status(200)
-    with pytest.raises(AuthFailedError, match="did not prove that it knows the account"):
-        transport.connect(windows(endpoint))
-    assert endpoint.service.actions == []
-
-
-def test_a_host_that_never_lets_us_in(endpoint: WinRmEndpoint, transport: WinRmTransport) -> None:
-    endpoint.trouble["login"] = lambda to, _: to.put(Answer(401, {"WWW-Authenticate": "Negotiate"}, b""))
-    with pytest.raises(AuthFailedError, match="refused the account"):
-        transport.connect(windows(endpoint))
-    assert len(endpoint.arrived) == 1
-
-
-def test_a_host_that_asks_for_another_way_in(endpoint: WinRmEndpoint, transport: WinRmTransport) -> None:
-    endpoint.trouble["login"] = lambda to, _: to.put(
-        Answer(401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
-    )
-    with pytest.raises(AuthFailedError, match="does not offer ntlm, but: Basic"):
-        transport.connect(windows(endpoint))
-    assert not [
-        request for request in endpoint.arrived if "Basic" in request.headers.get("Authorization", "")
-    ]
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_mangled_tokens_end_in_a_plain_error(
-    endpoint: WinRmEndpoint, transport: WinRmTransport, seed: int
-) -> None:
-    dice = random.Random(seed)  # noqa: S311 - reproducible, not secret
-
-    def mangle(to: Connection, answer: Answer) -> None:
-        scheme, _, text = answer.headers.get("WWW-Authenticate", "Negotiate ").partition(" ")
-        data = bytearray(base64.b64decode(text) or dice.randbytes(40))
-        for _ in range(dice.randint(1, 8)):
-            data[dice.randrange(8, len(data))] = dice.randrange(256)
-        data = data[: dice.choice([len(data), dice.randrange(len(data))])]
-        to.put(Answer(401, {"WWW-Authenticate": f"{scheme} {base64.b64encode(data).decode()}"}, b""))
-
-    endpoint.trouble["login"] = mangle
-    with pytest.raises(AuthFailedError):
-        transport.connect(windows(endpoint))
-
-
-def test_kerberos_that_is_not_installed_is_told(endpoint: WinRmEndpoint, transport: WinRmTransport) -> None:
-    host = windows(endpoint, ansible_host="localhost", ansible_winrm_transport="kerberos")
-    with pytest.raises(AuthFailedError, match=r"Kerberos is not installed|kerberos failed"):
-        transport.connect(host)
-    assert endpoint.arrived == []
 
 
 # --- answers that do harm ---
