@@ -12,6 +12,7 @@ longer. A worker that was stopped past the end of its lease notices by its own m
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 import secrets
 import threading
@@ -133,13 +134,13 @@ class Leases:
 
     def release(self, lease: Lease) -> None:
         """Give a host back. A store that does not answer is no error here: the lease expires by itself."""
-        with self._lock:
+        with self._lock:  # once it is not held, it is not renewed: its claim stays as it is
             self._held.pop(lease.host, None)
             lost = time.monotonic() >= lease.good_until
             lease.good_until = 0.0
-            if not lost:
-                with contextlib.suppress(StoreError):
-                    self._store.swap(_key(lease.host), lease.claim.to_bytes(), FREE)
+        if not lost:
+            with contextlib.suppress(StoreError):
+                self._store.swap(_key(lease.host), lease.claim.to_bytes(), FREE)
 
     def close(self) -> None:
         """Stop renewing; leases still held expire after their time."""
@@ -222,7 +223,8 @@ class Leases:
 
 
 def _key(host: str) -> str:
-    return f"leases/{as_part(host)}"
+    """Spread over folders: in a directory, swaps within one folder wait for each other."""
+    return f"leases/{hashlib.sha256(host.encode()).hexdigest()[:2]}/{as_part(host)}"
 
 
 def _held_by(host: str, holder: Claim | None) -> LeaseHeldError:

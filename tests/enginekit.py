@@ -8,6 +8,7 @@ what was started on it.
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,15 +42,9 @@ from tests.sshkit import Pair
 
 ASHA, KIRAN = "asha.patel@internal.example", "kiran.shah@internal.example"
 PRIYA = "priya.nair@msp.example"
-SITE = "sim"
-SITE_YAML: dict[str, Any] = {
-    "name": SITE, "title": "Simulated", "time_zone": "UTC", "parties": {"internal": "IT", "msp": "MSP"},
-}
-PEOPLE = {
-    ASHA: {"name": "Asha", "party": "internal", "roles": ["change-manager"]},
-    KIRAN: {"name": "Kiran", "party": "internal", "roles": ["change-manager"]},
-    PRIYA: {"name": "Priya", "party": "msp", "roles": ["duty-lead"]},
-}
+ROOT = Path(__file__).parents[1]
+SITE = "demo"
+PEOPLE = (ASHA, KIRAN, PRIYA)
 
 
 @dataclass(frozen=True)
@@ -194,13 +189,14 @@ class Lab:
         self.store = DirectoryStore(folder / "store")
 
     def _write(self, limits: dict[str, Any], waves: dict[str, Any]) -> None:
-        self.path.mkdir(parents=True)
+        """The demo site with simulated hosts, new keys, and nothing that a rollout does not need."""
+        shutil.copytree(ROOT / "inventories" / SITE, self.path)
+        site = yaml.safe_load((self.path / "site.yaml").read_text())
         rollout = {"default": {"limits": {"soak_seconds": 0, **limits}, "waves": waves}}
-        site = {**SITE_YAML, "store": f"file:{self.folder / 'store'}", "rollout": rollout}
+        site |= {"store": f"file:{self.folder / 'store'}", "rollout": rollout, "deployments": [], "gates": {}}
         everything = {"vars": {"ansible_connection": "simulated"}, "hosts": self.hosts}
-        for name, value in (
-            ("site.yaml", site), ("people.yaml", {"people": PEOPLE}), ("hosts.yaml", {"all": everything})
-        ):
+        (self.path / "calendar.yaml").unlink(missing_ok=True)  # it names groups that are not here
+        for name, value in (("site.yaml", site), ("hosts.yaml", {"all": everything})):
             (self.path / name).write_text(yaml.dump(value, sort_keys=False, Dumper=_DUMPER))
         (self.path / "host_keys").write_text("")
         self.keys = {person: Pair() for person in PEOPLE}

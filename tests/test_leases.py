@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lamplighter.errors import LeaseHeldError, StoreError
-from lamplighter.leases import Lease, Leases
+from lamplighter.leases import Lease, Leases, _key
 from lamplighter.store import as_part
 from lamplighter.store_directory import DirectoryStore
 
@@ -65,7 +65,7 @@ def test_waiting_is_the_other_policy(store: DirectoryStore) -> None:
         began = time.monotonic()
         with pytest.raises(LeaseHeldError):
             hasty.acquire("web1", "run-2")
-        assert 0.2 < time.monotonic() - began < 3
+        assert 0.2 < time.monotonic() - began < 9
 
 
 def test_a_dead_runs_lease_expires_after_its_time_and_the_skew_of_clocks(store: DirectoryStore) -> None:
@@ -114,13 +114,13 @@ def test_who_could_not_renew_is_told_before_the_next_step(store: DirectoryStore)
     with pytest.raises(LeaseHeldError, match="was lost"):
         lease.check()
     leases.release(lease)
-    assert b"run-1" in (store.get("leases/web1") or b""), "a lost lease is not given back"
+    assert b"run-1" in (store.get(_key("web1")) or b""), "a lost lease is not given back"
 
 
 def test_a_lease_taken_over_is_noticed_by_its_old_holder(store: DirectoryStore) -> None:
     with Leases(store, ttl=0.4) as mine:
         lease = mine.acquire("web1", "run-1")
-        (store.root / "leases/web1").write_bytes(b"{}")
+        (store.root / _key("web1")).write_bytes(b"{}")
         time.sleep(0.3)
         with pytest.raises(LeaseHeldError):
             lease.check()
@@ -128,7 +128,7 @@ def test_a_lease_taken_over_is_noticed_by_its_old_holder(store: DirectoryStore) 
 
 @pytest.mark.parametrize("data", [b"garbage", b'{"run":"x"}', b"[]", b'{"by":1}', b"null"])
 def test_a_lease_that_cannot_be_read_is_held(store: DirectoryStore, data: bytes) -> None:
-    store.swap("leases/web1", None, data)
+    store.swap(_key("web1"), None, data)
     with Leases(store) as leases, pytest.raises(LeaseHeldError, match="cannot be read"):
         leases.acquire("web1", "run-1")
 
