@@ -1,0 +1,105 @@
+"""A gated run on real hosts behind a real Prefect server, for everybody who tries something with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lamplighter.ledger import read_ledger
+from lamplighter.model.chain import Record
+from lamplighter.store import Store, open_store
+from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
+from tests.lab.errors import LabError
+from tests.lab.prefect_api import PrefectApi
+from tests.lab.prefect_stack import PrefectStack
+
+ASHA, KIRAN, PRIYA = APPROVERS
+
+
+class Desk:
+    """What somebody at a desk can do: the command line with a key, Prefect's API, a look at the hosts."""
+
+    def __init__(self, prefect: PrefectStack, site: DemoSite) -> None:
+        self.prefect, self.site, self.api = prefect, site, PrefectApi(prefect)
+
+    @property
+    def store(self) -> Store:
+        return open_store(f"file:{self.site.store}")
+
+    def old_packages(self, *hosts: str) -> None:
+        """Give hosts their old packages back."""
+        for name in hosts:
+            self.site.estate[name].reset()
+        for name in hosts:
+            self.site.estate[name].wait_up()
+
+    def versions(self, *hosts: str) -> set[str]:
+        return {self.site.estate[name].exec("dpkg-query -W -f '${Version}' lab-web").stdout for name in hosts}
+
+    def wait(self, hosts: str = "alpha", **parameters: Any) -> str:
+        """Start a run and wait for its gate; returns the flow run's id."""
+        flow_run = self.api.start("demo", **{"hosts": hosts, "requester": REQUESTER, **parameters})
+        return self.at_gate(flow_run)
+
+    def at_gate(self, flow_run: str, after: str = "") -> str:
+        """Wait until a run is suspended, in another state than `after` names."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            run = self.api.until(flow_run, "Suspended")
+            if run["state_name"] != "Suspended":
+                raise LabError(f"the run ended: {run['state_name']}, {run['state']['message']}")
+            if run["state"]["id"] != after:
+                return flow_run
+            time.sleep(0.3)
+        raise LabError("the run did not come back to its gate")
+
+    def still_shut(self, flow_run: str, **answer: str) -> str:
+        """Answer, and wait until the run asks again; returns what stands above its form then."""
+        before = self.api.run(flow_run)["state"]["id"]
+        self.api.answer(flow_run, **answer)
+        return self.api.form(self.at_gate(flow_run, before))
+
+    def approve(self, flow_run: str, who: str = ASHA, *words: str) -> str:
+        """What `lamplighter approve` prints."""
+        return self.prefect.lamplighter(
+            "approve", run_id(flow_run), "--key", str(self.site.key(who)), "--yes", *words
+        ).strip()
+
+    def line(self, flow_run: str, who: str = ASHA) -> str:
+        """An approval line, to be pasted."""
+        return self.approve(flow_run, who, "--print").splitlines()[-1]
+
+    def ended(self, flow_run: str, seconds: float = 180) -> tuple[str, str]:
+        run = self.api.until(flow_run, seconds=seconds)
+        return run["state_name"], run["state"]["message"]
+
+    def records(self, flow_run: str) -> list[Record]:
+        return list(read_ledger(self.store, run_id(flow_run), "demo"))
+
+    def kinds(self, flow_run: str) -> list[str]:
+        return [record.kind for record in self.records(flow_run)]
+
+    def verified(self) -> bool:
+        found = json.loads(self.prefect.lamplighter("verify", "--site", "demo", "--json"))
+        return bool(found["sound"])
+
+    @contextlib.contextmanager
+    def site_says(self, **changes: Any) -> Iterator[None]:
+        """Change `site.yaml` for a while."""
+        path = Path(self.site.path / "site.yaml")
+        before = path.read_text()
+        path.write_text(yaml.safe_dump({**yaml.safe_load(before), **changes}, sort_keys=False))
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+
+def run_id(flow_run: str) -> str:
+    return f"patch-linux-{flow_run.replace('-', '')[:8]}"
