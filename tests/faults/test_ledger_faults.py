@@ -1,8 +1,9 @@
 """The ledger under fire: killed at every crash point and at random moments, and on a full disk.
 
-`LAMPLIGHTER_CAMPAIGN=full` runs the numbers of the assurance report: 50 kills at each named point and
-1,000 random ones. Without it a tenth of that is run. SIGKILL leaves the page cache alone, so this shows
-order and recovery, not fsync; `test_ledger.py` watches the syncs.
+`LAMPLIGHTER_TORTURE=1` runs the numbers of the assurance report, 50 kills at each named point and
+1,000 random kills, and writes docs/assurance/ledger.json. Without it a tenth of that is run. SIGKILL
+leaves the page cache alone, so this shows order and recovery, not fsync; `test_ledger.py` watches the
+syncs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +29,35 @@ from lamplighter.model.chain import verify_chain
 from lamplighter.seals import seal_lines
 from lamplighter.store import lines
 from lamplighter.store_directory import DirectoryStore
+from tests.bench.rows import Row
 
 pytestmark = pytest.mark.faults
 
-FULL = os.environ.get("LAMPLIGHTER_CAMPAIGN") == "full"
+FULL = os.environ.get("LAMPLIGHTER_TORTURE") == "1"
 EACH, RANDOM = (50, 1000) if FULL else (5, 100)
+REPORT = Path(__file__).parents[2] / "docs" / "assurance" / "ledger.json"
+TALLY: Counter[str] = Counter()
 POINTS = [name for name in crashpoints.NAMES if not name.startswith(("rollout.", "outbox."))]
+RECOVERY = ["log.truncate.before", "log.truncate.done", "ledger.recovered"]
 RUN, SITE, KEY = "run-1", "demo", "runs/run-1/ledger.jsonl"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _report() -> Iterator[None]:
+    """Every check below raises at the first violation, so what is counted when all passed is the claim."""
+    yield
+    if FULL and TALLY["kills"] and TALLY["actions"]:
+        rows = [
+            Row("ledger_kills", TALLY["kills"], "kills", RANDOM + EACH * len(POINTS), higher=True),
+            Row("ledger_acknowledged_records", TALLY["acknowledged"], "records"),
+            Row("ledger_acknowledged_records_lost", TALLY["lost"], "records", 0),
+            Row("ledger_chains_broken", TALLY["broken"], "chains", 0),
+            Row("full_disk_actions", TALLY["actions"], "actions"),
+            Row("full_disk_actions_without_intent", TALLY["unannounced"], "actions", 0),
+        ]
+        REPORT.parent.mkdir(parents=True, exist_ok=True)
+        report = {"rows": [row.to_json() for row in rows]}
+        REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def work(root: Path, told: int) -> None:
@@ -84,7 +108,9 @@ def child(
         os.kill(pid, signal.SIGKILL)
     with os.fdopen(reader, "rb") as file:
         told = file.read()
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), told
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    TALLY["kills"] += status == -signal.SIGKILL
+    return status, told
 
 
 def check(root: Path, told: bytes) -> None:
@@ -94,8 +120,11 @@ def check(root: Path, told: bytes) -> None:
         records = ledger.records()
     for line in told.splitlines():
         seq, digest = json.loads(line)
-        assert records[seq - 1].hash == digest
+        TALLY["acknowledged"] += 1
+        TALLY["lost"] += len(records) < seq or records[seq - 1].hash != digest
+    assert TALLY["lost"] == 0
     verdict = verify_chain(lines(store.read_log(KEY)), RUN, SITE)
+    TALLY["broken"] += verdict.failure is not None
     assert verdict.failure is None
     assert verify_chain(seal_lines(store), "", SITE).failure is None
     plan = store.get("plans/one")
@@ -115,23 +144,23 @@ def finish(root: Path) -> None:
     assert (seals.count, seals.failure) == (1, None), "sealed once, however often it died"
 
 
-@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize("name", [name for name in POINTS if name not in RECOVERY])
 def test_killed_at_every_named_point(tmp_path: Path, name: str) -> None:
-    died = 0
     for turn in range(EACH):
         root = tmp_path / str(turn)
-        for again in range(2):
-            status, told = child(lambda told, root=root: work(root, told), (name, 1 + turn % 7 + again))
-            died += status == -signal.SIGKILL
-            assert status in (0, -signal.SIGKILL)
-            if status and turn % 2 == 0 and root.exists():  # half of the time, die again while recovering
-                check(root, told)
+        status, told = child(lambda told, root=root: work(root, told), (name, 1 + turn % 7))
+        if status == 0:  # it does not come past so often: the first time it does
+            root = tmp_path / f"{turn}-first"
+            status, told = child(lambda told, root=root: work(root, told), (name, 1))
+        assert status == -signal.SIGKILL
+        if turn % 2:
+            check(root, told)
+        elif turn % 4:  # and once more while it recovers
+            child(lambda told, root=root: work(root, told), (name, 1))
         finish(root)
-    if name not in {"ledger.recovered", "log.truncate.before", "log.truncate.done"}:
-        assert died, f"nothing ever came past {name}"
 
 
-@pytest.mark.parametrize("name", ["log.truncate.before", "log.truncate.done", "ledger.recovered"])
+@pytest.mark.parametrize("name", RECOVERY)
 def test_killed_while_recovering(tmp_path: Path, name: str) -> None:
     for turn in range(EACH):
         root = tmp_path / str(turn)
@@ -205,6 +234,8 @@ def test_a_full_disk_means_no_action_without_a_durable_intent(tmp_path: Path, ki
     )
     assert done.returncode == 0, done.stderr
     actions, intents, outcomes, refused, count, before = json.loads(done.stdout)
+    TALLY["actions"] += actions
+    TALLY["unannounced"] += actions - intents
     assert actions == intents == outcomes > 0
     assert refused == 5
     assert count == before
