@@ -2,7 +2,8 @@
 
     python -m tests.bench [NAME ...]      only the modules bench_NAME.py
 
-A module has `rows() -> list[Row]`. Machines are noisy: compare ratios within one run, not days.
+A module has `rows() -> list[Row]`, and `charts(values)`, the pictures of it. Machines are noisy: compare
+ratios within one run, not days. The load average before and after is kept with the figures.
 """
 
 import importlib
@@ -29,13 +30,18 @@ def main(names: Sequence[str]) -> int:
     missed = 0
     for name in names or found:
         print(f"== {name}", flush=True)
-        rows: list[Row] = importlib.import_module(f"tests.bench.bench_{name}").rows()
+        before = os.getloadavg()[0]
+        bench = importlib.import_module(f"tests.bench.bench_{name}")
+        rows: list[Row] = bench.rows()
         for row in rows:
             print(f"   {row}", flush=True)
         missed += sum(not row.met for row in rows)
         OUT.mkdir(parents=True, exist_ok=True)
-        value = {"machine": _machine(), "rows": [row.to_json() for row in rows]}
+        load = [round(before, 1), round(os.getloadavg()[0], 1)]
+        value = {"machine": _machine(), "load": load, "rows": [row.to_json() for row in rows]}
         (OUT / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        for chart in bench.charts({row.name: row.value for row in rows}):
+            print(f"   {chart.draw(OUT).relative_to(OUT.parents[1])}", flush=True)
     return 1 if missed else 0
 
 

@@ -1,4 +1,4 @@
-"""Bare paramiko on threads: the best that forty honest lines do. `python -m tests.bench.engines.bare TARGETS`.
+"""Bare paramiko on threads: the best that forty honest lines do: `python -m tests.bench.engines.bare TARGETS`
 
 It checks pinned host keys, as everybody compared here does, and reads the private key once.
 """

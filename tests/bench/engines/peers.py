@@ -64,9 +64,11 @@ def install(name: str) -> Path:
     done = folder / "installed"
     if not done.exists():
         print(f"   installing {', '.join(PINS[name])} into {folder}", flush=True)
-        run = {"check": True, "timeout": INSTALL_SECONDS}
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], **run)  # type: ignore[call-overload]
-        subprocess.run([folder / "bin" / "pip", "install", "-q", *PINS[name]], **run)  # type: ignore[call-overload]
+        for argv in (
+            [sys.executable, "-m", "venv", "--clear", folder],
+            [folder / "bin" / "pip", "install", "-q", *PINS[name]],
+        ):
+            subprocess.run(argv, check=True, timeout=INSTALL_SECONDS)
         done.touch()
     return folder / "bin"
 
