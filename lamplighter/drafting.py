@@ -79,6 +79,7 @@ def order(request: Request, run: str) -> Order:
     return Order(
         run=run, site=request.site.name, requester=request.requester, selection=request.selection,
         code=lamplighter.__version__, gate=request.site.gate(request.runbook), limits=limits, waves=waves,
+        approval_seconds=request.site.approval_seconds(request.runbook),
         change=ChangeType.EMERGENCY if request.emergency else request.runbook.change,
         change_ref=request.change_ref, options=request.operation.options(),
     )

@@ -12,14 +12,18 @@ import time
 
 import requests
 
-from lamplighter.errors import MalformedError, SecretError, StoreError
+from lamplighter.errors import MalformedError, SecretError, SiteError, StoreError
 from lamplighter.model.canonical import canonical, parse
 from lamplighter.model.clocks import span
 from lamplighter.secrets import Resolve, resolve
+from lamplighter.site import Site
+from lamplighter.site_notify import load_notify
 from lamplighter.store import Store, whoami
 
 KEY = "heartbeat"
 PING_SECONDS = 10.0
+WATCH = "escalate"
+"""The runbook that watches."""
 _LIMIT = 4096
 
 
@@ -50,6 +54,18 @@ def silence(store: Store, now: float, limit: int) -> str:
     except (StoreError, MalformedError, KeyError, TypeError, ValueError) as error:
         return f"the watch's heartbeat cannot be read: {error}. {advice}"
     return f"nobody has watched this site for {span(age)}. {advice}" if age > limit else ""
+
+
+def warning(site: Site, store: Store, now: float) -> str:
+    """`silence` at a site that has the watch on a schedule; empty at one that does not. Never raises."""
+    watches = [one for one in site.deployments if one.runbook == WATCH]
+    if not any(schedule.active for one in watches for schedule in one.schedules):
+        return ""
+    try:
+        limit = load_notify(site.path, site.people).silence
+    except SiteError as error:
+        return f"nobody can be told anything: {error}"
+    return silence(store, now, limit)
 
 
 def ping(reference: str, *, ok: bool, resolver: Resolve = resolve) -> str:

@@ -36,12 +36,13 @@ from prefect.flow_runs import resume_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment
 from prefect.settings import PREFECT_UI_URL
-from prefect.states import AwaitingRetry, Cancelled, Completed, Failed
+from prefect.states import AwaitingRetry, Cancelled, Completed, Failed, Scheduled
 
 from lamplighter.errors import OrchestratorError
 from lamplighter.model.outcome import RunState
 
 PAGE = 200  # what Prefect's API returns at once
+AWAITING_WINDOW = "AwaitingWindow"
 ANSWER_GRACE = 24 * 3600  # the plan's own expiry decides; Prefect's time-out is only the backstop behind it
 
 
@@ -68,12 +69,14 @@ class Started:
         name: Prefect's name for it.
         schedule: True when a schedule, not a person, created it.
         deployment_name: of the deployment; empty for a flow called from a script.
+        due: when it was to start, seconds since the epoch; 0 when that is not known.
     """
 
     flow_run: UUID
     name: str
     schedule: bool
     deployment_name: str
+    due: int
 
 
 def current() -> Started:
@@ -86,7 +89,8 @@ def current() -> Started:
     if context is None or context.flow_run is None:
         raise OrchestratorError("no Prefect flow run is executing this code")
     run = context.flow_run
-    return Started(run.id, run.name, bool(run.auto_scheduled), deployment.name or "")
+    due = int(run.expected_start_time.timestamp()) if run.expected_start_time else 0
+    return Started(run.id, run.name, bool(run.auto_scheduled), deployment.name or "", due)
 
 
 def label(flow_run: UUID, name: str, tags: Sequence[str]) -> None:
@@ -115,6 +119,22 @@ def ask(key: str, text: str, seconds: int) -> Answer | None:
         return suspend_flow_run(wait_for_input=form, key=key, timeout=seconds + ANSWER_GRACE)
     except (pydantic.ValidationError, ObjectNotFound):
         return None
+
+
+def sleep_until(when: int, why: str) -> NoReturn:
+    """Give the worker back; Prefect starts the current run from its top again at that time.
+
+    Args:
+        when: seconds since the epoch.
+        why: shown with the state.
+
+    Raises:
+        Pause: Prefect's own signal, which ends this process without ending the run.
+    """
+    later = Scheduled(scheduled_time=datetime.fromtimestamp(when, UTC), name=AWAITING_WINDOW, message=why)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(current().flow_run, later, force=True)
+    raise Pause(state=later)
 
 
 # --- from outside a run ---------------------------------------------------------------------------
@@ -146,24 +166,38 @@ def waiting(tags: Sequence[str] = ()) -> list[FlowRun]:
     return sorted(runs, key=lambda run: run.created or run.expected_start_time)  # type: ignore[arg-type,return-value]
 
 
-def states(names: Sequence[str]) -> dict[str, FlowRun]:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What Prefect says of a run: its flow run's id, and the type and name of its state."""
+
+    flow_run: UUID
+    type: str
+    name: str
+
+
+def states(names: Sequence[str]) -> dict[str, Seen]:
     """The flow runs of these run ids, as far as Prefect knows them; of two of one name the latest.
 
     Raises:
         OrchestratorError: Prefect does not answer.
     """
-    found: dict[str, FlowRun] = {}
+    found: dict[str, Seen] = {}
     try:
         with get_client(sync_client=True) as client:
-            for start in range(0, len(names), PAGE):
-                wanted = FlowRunFilter(name=FlowRunFilterName(any_=list(names[start : start + PAGE])))
+            for start in range(0, len(names), PAGE // 2):
+                some = list(names[start : start + PAGE // 2])
+                wanted = FlowRunFilter(name=FlowRunFilterName(any_=some))
                 runs = client.read_flow_runs(
                     flow_run_filter=wanted, limit=PAGE, sort=FlowRunSort.EXPECTED_START_TIME_ASC
                 )
-                found.update((run.name, run) for run in runs)
+                found.update((run.name, _seen(run)) for run in runs)
     except httpx.HTTPError as error:
         raise OrchestratorError(f"Prefect does not answer: {type(error).__name__}") from error
     return found
+
+
+def _seen(run: FlowRun) -> Seen:
+    return Seen(run.id, run.state.type.value if run.state else "", run.state.name or "" if run.state else "")
 
 
 def wake(name: str) -> None:
@@ -229,10 +263,14 @@ def restart(name: str) -> FlowRun:
     return run
 
 
-def page(flow_run: UUID) -> str:
-    """The address of the run's page; `/v2` because plain links open the older page in a fresh browser."""
+def page(flow_run: UUID | None) -> str:
+    """The address of the run's page; `/v2` because plain links open the older page in a fresh browser.
+
+    Args:
+        flow_run: its id; None for one that Prefect does not know, and the list of all runs.
+    """
     base = str(PREFECT_UI_URL.value() or "http://127.0.0.1:4200").rstrip("/")
-    return f"{base}/v2/runs/flow-run/{flow_run}"
+    return f"{base}/v2/runs/flow-run/{flow_run}" if flow_run else f"{base}/v2/runs"
 
 
 # --- what a run shows -----------------------------------------------------------------------------
@@ -242,9 +280,15 @@ def final(state: RunState, message: str) -> State[Any]:
     """The explicit state a flow returns, named as the run ended."""
     make = {
         RunState.COMPLETED: Completed, RunState.REJECTED: Cancelled, RunState.EXPIRED: Cancelled,
+        RunState.MISSED: Cancelled,
         RunState.HALTED: Failed, RunState.FAILED: Failed,
     }[state]
     return make(name=str(state), message=message)
+
+
+def told(message: str, *, ok: bool) -> State[Any]:
+    """The explicit state of a flow that has no ledger of its own."""
+    return Completed(message=message) if ok else Failed(message=message)
 
 
 def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:

@@ -33,8 +33,9 @@ from lamplighter.model.signers import Revoked, Signers
 from lamplighter.model.standing import Standing, pre_authorised
 from lamplighter.site_calendar import check_calendar, read_calendar
 from lamplighter.site_checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
-from lamplighter.site_files import FILES, Files, read_files
+from lamplighter.site_files import FILES, PEOPLE, Files, read_files
 from lamplighter.site_matrix import check_matrix, read_matrix
+from lamplighter.site_notify import read_notify
 from lamplighter.site_schedule import zone_problem
 from lamplighter.site_schema import PolicyEntry, RolloutEntry, SiteEntry
 from lamplighter.site_standing import StandingLine, of_runbook, standing_files
@@ -159,6 +160,11 @@ class Site:
                 canary = waves.canary if entry.waves.canary is None else entry.waves.canary
                 waves = Waves(canary, shares)
         return limits, waves
+
+    def approval_seconds(self, runbook: Runbook) -> int:
+        """How long a plan of the runbook can be signed and carried out at this site."""
+        said = [self.rollouts[key].approval_seconds for key in (runbook.id, DEFAULT) if key in self.rollouts]
+        return next((seconds for seconds in said if seconds is not None), runbook.approval_seconds)
 
     def minimum(self, runbook: str) -> Gate | None:
         """The gate this site asks for, whatever the runbook says; None when for nothing."""
@@ -285,6 +291,7 @@ def _read(
     if files.folder.is_dir():
         files.calendar = read_calendar(files)
         files.matrix, files.matrix_root = read_matrix(files)
+        read_notify(files.folder, files.people if files.clean(PEOPLE) else (), files.report)
     check_files(files, runbooks, here=here)
     zone = files.entry.time_zone if files.entry and not zone_problem(files.entry.time_zone)[0] else "UTC"
     today = None if now is None else datetime.fromtimestamp(now, ZoneInfo(zone)).date()

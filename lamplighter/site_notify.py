@@ -17,12 +17,12 @@ from lamplighter.errors import MalformedError, Mistake, SiteError
 from lamplighter.model.escalation import Recipient, read_recipient
 from lamplighter.model.notice import NO_CHANNEL
 from lamplighter.model.party import Party, Person
-from lamplighter.site_schema import Slug, Strict, checked
+from lamplighter.site_schema import REFERENCE, Slug, Strict, checked
 from lamplighter.site_yaml import Node, Source, read_yaml
 
 NOTIFY = "notify.yaml"
 
-Reference = Annotated[str, StringConstraints(pattern=r"^(env|file|cmd):\S.*$", max_length=500)]
+Reference = Annotated[str, StringConstraints(pattern=REFERENCE)]
 
 
 class ChannelEntry(Strict):
@@ -139,7 +139,7 @@ def load_notify(folder: Path, people: Iterable[Person]) -> Notify:
 
 
 def read_notify(folder: Path, people: Iterable[Person], report: list[Mistake]) -> Notify:
-    """Read it, and note its mistakes in `report`."""
+    """Read it, and note its mistakes in `report`; without people, nobody who is named is looked up."""
     path = folder / NOTIFY
     if not path.exists():
         return Notify()
@@ -199,5 +199,5 @@ def _check_recipient(text: str, line: int, source: Source, people: tuple[Person,
     except MalformedError as error:
         source.mistake(line, error.message, "write an address of people.yaml, or internal/change-manager")
         return
-    if not recipient.people(people):
+    if people and not recipient.people(people):
         source.mistake(line, f"`{text}` is nobody of this site", "add the person or role to people.yaml")

@@ -23,6 +23,7 @@ SLUG = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 LENGTH = r"^[1-9][0-9]{0,4}[mhd]$"
 AFTER = r"^(0|[1-9][0-9]{0,4})[mhd]$"
 CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+REFERENCE = r"^(env|file|cmd):\S[^\r\n]{0,499}$"
 PRINCIPAL = r"^[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*$"
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=63)]
@@ -116,6 +117,8 @@ class RolloutEntry(Strict):
 
     waves: WavesEntry = WavesEntry()
     limits: LimitsEntry = LimitsEntry()
+    approval_seconds: Annotated[int, Field(ge=60, le=30 * 86400)] | None = None
+    """How long a plan can be signed and carried out; 3 days when nothing is said."""
 
 
 class RequirementEntry(Strict):
@@ -200,9 +203,12 @@ def _worded(
 def _sentence(model: type[Strict], path: tuple[int | str, ...], error: ErrorDetails) -> tuple[str, str]:
     key = str(path[-1]) if path else "the file"
     place = _dotted(path)
-    given = _shown(error["input"])
     context = error.get("ctx", {})
     kind = error["type"]
+    secret = context.get("pattern") == REFERENCE
+    given = "no secret reference" if secret else _shown(error["input"])
+    if kind == "value_error":
+        return f"`{place}`: {context['error']}", ""
     if kind == "missing":
         return f"`{place}` is missing", f"add a line `{key}: ...`"
     if kind == "extra_forbidden":
@@ -239,6 +245,7 @@ _ADVICE = {
 }
 _PATTERN_ADVICE = {
     SLUG: "use lower-case letters, digits and single hyphens, beginning with a letter: `patch-linux`",
+    REFERENCE: "name where the secret is kept: env:NAME, file:PATH or cmd:COMMAND",
     PRINCIPAL: "write the person's address in lower case, as in `approvers`: `priya@internal.example`",
 }
 

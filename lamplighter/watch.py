@@ -59,14 +59,14 @@ class Watch:
 
     # --- looking ----------------------------------------------------------------------------------
 
-    def cases(self) -> Iterator[Case]:
-        """Every run that is not settled yet.
+    def unsettled(self) -> tuple[str, ...]:
+        """Every run that somebody may still have to hear of.
 
         Raises:
             StoreError: the store does not answer.
         """
         names = {key.rpartition("/")[2] for key in self.store.list(ROOT)}
-        yield from (self.case(run) for run in runs_of(self.store) if f"{run}.settled" not in names)
+        return tuple(run for run in runs_of(self.store) if f"{run}.settled" not in names)
 
     def case(self, run: str) -> Case:
         """One run as it stands now."""
@@ -84,6 +84,23 @@ class Watch:
                 yield Trouble(review.run, Kind.REVIEW, "review", review.due, review.due, who)
 
     # --- telling ----------------------------------------------------------------------------------
+
+    def tell(self, case: Case, state: str = "") -> tuple[Notice, ...]:
+        """Record everything that is to be told of a run now.
+
+        Args:
+            case: the run.
+            state: as for `lamplighter.cases.trouble_of`.
+
+        Returns:
+            The notices that may still have to be sent.
+
+        Raises:
+            StoreError: the store does not answer; the next round tells what this one could not.
+        """
+        trouble = self.trouble(case, state)
+        at_once = () if case.history.sealed else self.teller.emergency(case)
+        return (*at_once, *(self.climb(trouble, case) if trouble else ()))
 
     def climb(self, trouble: Trouble, case: Case) -> tuple[Notice, ...]:
         """Record the notices of every rung that is due, each rung once.

@@ -19,8 +19,10 @@ from prefect.logging import get_run_logger
 
 from lamplighter import orchestrator
 from lamplighter.errors import LamplighterError
+from lamplighter.heartbeat import warning
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
+from lamplighter.model.calendar import told
 from lamplighter.model.gate import GateResult
 from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal
@@ -32,18 +34,22 @@ from lamplighter.opening import Wanted, edited, open_request
 from lamplighter.reviews import open_reviews, overdue
 from lamplighter.run import Run
 from lamplighter.site import load_site_named
+from lamplighter.site_notify import load_notify
 from lamplighter.store import open_store
 from lamplighter.survey import Surveyed
+from lamplighter.terms import await_window
 from lamplighter.transports.ssh import SshTransport
+from lamplighter.watch import Watch
 
 T = TypeVar("T")
 PROGRESS_SECONDS = 2.0
+TELL_SECONDS = 20.0
 
 
 @contextlib.contextmanager
 def open_run(
     runbook: Runbook, site: str, hosts: str, operation: Operation[Any], *,
-    change_ref: str = "", requester: str = "", emergency: bool = False,
+    change_ref: str = "", requester: str = "", emergency: bool = False, override: str = "",
 ) -> Iterator[Run]:
     """Open this flow run's ledger, or go on from it.
 
@@ -56,6 +62,7 @@ def open_run(
         requester: who asks: a person's id, which is a claim, for nothing in Prefect proves it; or the line
             that `lamplighter request` printed.
         emergency: expedited; needs a signed request.
+        override: why freezes are set aside; both parties sign for it then.
 
     Raises:
         SiteError, SelectionError, NotApprovedError: what is wrong with the input; no ledger is left open.
@@ -63,10 +70,14 @@ def open_run(
     started = orchestrator.current()
     run_id = f"{runbook.id}-{started.flow_run.hex[:8]}"
     schedule = started.deployment_name if started.schedule else ""
-    wanted = Wanted(run_id, runbook, operation, hosts, change_ref, requester, emergency, schedule)
+    wanted = Wanted(
+        run_id, runbook, operation, hosts, change_ref, requester, emergency, schedule, override, started.due
+    )
     orchestrator.label(started.flow_run, run_id, _tags(runbook, site, emergency=emergency))
     place = load_site_named(site)
     store = open_store(place.store, place.store_options)
+    if alarm := warning(place, store, time.time()):
+        get_run_logger().warning("%s", alarm)
     request = open_request(wanted, place, store, int(time.time()))
     if changed := edited(wanted, request):
         get_run_logger().warning("the ledger counts, and not what was changed since: %s", ", ".join(changed))
@@ -83,6 +94,7 @@ def open_run(
             get_run_logger().error("%s", error)
             run.end(RunState.FAILED, str(error))
             run.close()
+            _tell(run)
             raise
 
 
@@ -119,7 +131,7 @@ def make_plan(run: Run, surveyed: tuple[Surveyed, ...]) -> Plan:
 
 
 def pass_gate(run: Run, plan: Plan) -> None:
-    """Wait until the people the gate names have signed this plan.
+    """Wait until the people the gate names have signed this plan, and then until its window opens.
 
     Suspends the flow run, which frees its worker; a resume starts the flow from its top. A resume without
     a valid signature suspends it again, and the form says why. A rejection or the plan's expiry ends the
@@ -130,6 +142,7 @@ def pass_gate(run: Run, plan: Plan) -> None:
         result = run.check_gate()
         if result.passed:
             log.info("gate open: signed by %s", ", ".join(result.signed))
+            _await_window(run, plan)
             return
         if run.history.ended():
             log.warning("gate closed: %s", run.history.why)
@@ -139,8 +152,18 @@ def pass_gate(run: Run, plan: Plan) -> None:
         _ask(run, plan, result)
 
 
+def _await_window(run: Run, plan: Plan) -> None:
+    """Give the worker back until the plan's window opens; the flow starts from its top then."""
+    opens = await_window(run.journal, plan.window, run.clock())
+    if opens:
+        why = f"signed; carried out from {told(opens, run.site.time_zone)}"
+        get_run_logger().info(why)
+        orchestrator.sleep_until(opens, why)
+
+
 def _ask(run: Run, plan: Plan, result: GateResult) -> None:
     number = run.ask()
+    _tell(run)
     left = max(int(plan.expires - time.time()), 60)
     answer = orchestrator.ask(f"gate-{number}", gate_page(plan, result, number), left)
     if answer is None:
@@ -181,6 +204,7 @@ def close(run: Run) -> State[Any]:
     page = report_page(run.id, plan, ending, _overdue(run))
     orchestrator.show_page("report-page", page, f"Report of {run.id}")
     get_run_logger().info("%s: %s", ending.state, ending.message)
+    _tell(run)
     return orchestrator.final(ending.state, ending.message)
 
 
@@ -191,6 +215,22 @@ def _overdue(run: Run) -> tuple[Due, ...]:
     except LamplighterError as error:
         get_run_logger().warning("overdue reviews are not known: %s", error)
         return ()
+
+
+def _tell(run: Run) -> None:
+    """Tell people of this run at once. It never stops the run: the watch tells what this could not."""
+    page = orchestrator.page(orchestrator.current().flow_run)
+    known = {run.request.runbook.id: run.request.runbook}
+    try:
+        notify = load_notify(run.site.path, run.site.people)
+        watch = Watch(run.site, run.store, notify, known, lambda _: page, time.time)
+        notices = watch.tell(watch.case(run.id))
+        told = watch.deliver(TELL_SECONDS, notices) if notices else None
+    except LamplighterError as error:
+        get_run_logger().warning("nobody was told yet, the watch tries again: %s", error)
+    else:
+        if told:
+            get_run_logger().info("notices: %s", told)
 
 
 def _step(name: str, work: Callable[[], T]) -> T:

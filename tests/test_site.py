@@ -27,7 +27,10 @@ RUNBOOK = Runbook(
     id="patch-linux", title="Linux patch cycle", function="patch-management", owner=Party.MSP,
     change=ChangeType.NORMAL, gate=internal("change-manager"), risk=Risk.MEDIUM, operation=operation,
 )
-RUNBOOKS = {RUNBOOK.id: RUNBOOK}
+WATCH = Runbook(
+    id="escalate", title="Watch over runs", function="monitoring-and-alerts", owner=Party.MSP, risk=Risk.LOW,
+)
+RUNBOOKS = {runbook.id: runbook for runbook in (RUNBOOK, WATCH)}
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_the_demo_site_has_no_mistakes() -> None:
     assert site.zone.key == "Asia/Kolkata"
     assert site.parties[Party.MSP] == "Lantern Managed Services"
     assert [(one.runbook, one.name, one.hosts) for one in site.deployments] == [
-        ("patch-linux", "", "all"), ("patch-linux", "web", "web:&prod"),
+        ("patch-linux", "", "all"), ("patch-linux", "web", "web:&prod"), ("escalate", "", "all"),
     ]
     assert site.deployments[0].schedules[0].time_zone == "Asia/Kolkata"
 

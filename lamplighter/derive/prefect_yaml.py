@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ HEAD = """\
 # Derived by `lamplighter sync` from flows/*.py and inventories/*/site.yaml. Do not edit: change those, and
 # run `lamplighter sync`. CI fails when this file differs.
 """
+ONE_AT_A_TIME = {"concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"}}
+"""After an outage of its worker, a schedule's late runs would all start at once; one look is enough."""
 
 
 def prefect_yaml(entries: Mapping[str, Entry], sites: Iterable[Site]) -> str:
@@ -39,13 +42,19 @@ def _deployment(entry: Entry, site: Site, deployment: Deployment) -> dict[str, A
         "entrypoint": entry.entrypoint,
         "description": f"{runbook.title} at {site.title}. {_first_paragraph(entry)}",
         "tags": list(runbook.tags(site.name)),
-        "parameters": {"site": site.name, "hosts": deployment.hosts, **deployment.options},
+        "parameters": _parameters(entry, site, deployment),
         "enforce_parameter_schema": True,
         # Each party's worker runs its own runbooks, so that neither needs the other's credentials. With its
         # output streamed, a flow would die together with its worker.
         "work_pool": {"name": str(runbook.owner), "job_variables": {"stream_output": False}},
         "schedules": [_schedule(site, deployment, number) for number in range(len(deployment.schedules))],
+        **({} if runbook.changes else ONE_AT_A_TIME),
     }
+
+
+def _parameters(entry: Entry, site: Site, deployment: Deployment) -> dict[str, Any]:
+    hosts = {"hosts": deployment.hosts} if "hosts" in inspect.signature(entry.flow.fn).parameters else {}
+    return {"site": site.name, **hosts, **deployment.options}
 
 
 def _schedule(site: Site, deployment: Deployment, number: int) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Order:
     change_ref: str = ""
     options: Mapping[str, Json] = field(default_factory=dict)
     window: Window = field(default_factory=Window)
+    approval_seconds: int = 0
 
 
 def build_plan(
@@ -62,7 +63,8 @@ def build_plan(
     return Plan(
         run=order.run, site=order.site, runbook=runbook.id, owner=str(runbook.owner),
         change_type=str(order.change), requester=order.requester, selection=order.selection,
-        fleet=len(hosts), created=now, expires=now + runbook.approval_seconds, code=order.code,
+        fleet=len(hosts), created=now, expires=now + (order.approval_seconds or runbook.approval_seconds),
+        code=order.code,
         nonce=nonce, gate=order.gate, waves=make_waves(targets, order.waves), hosts=tuple(host_plans),
         change_ref=order.change_ref, options=order.options, limits=order.limits, window=order.window,
     )

@@ -1,0 +1,44 @@
+"""Escalate: tell people of runs that need somebody, and end gates that nobody answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+
+from lamplighter import orchestrator
+from lamplighter.model.party import Party
+from lamplighter.model.runbook import Risk, Runbook
+from tasks.watching import open_round
+
+RUNBOOK = Runbook(
+    id="escalate",
+    title="Watch over runs",
+    function="monitoring-and-alerts",
+    owner=Party.MSP,
+    risk=Risk.LOW,
+)
+
+
+@flow(**RUNBOOK.flow_options())
+def escalate(site: str = "demo") -> State[Any]:
+    """Tell people of runs that need somebody, climb escalation paths, and end gates whose plan has expired.
+
+    It changes no host, remembers nothing, and may be started at any time and twice at once. What it finds is
+    told once; what could not be sent is sent by a later round.
+
+    Args:
+        site: whose estate: a folder in inventories/
+    """
+    started = orchestrator.current()
+    orchestrator.label(started.flow_run, f"{RUNBOOK.id}-{started.flow_run.hex[:8]}", RUNBOOK.tags(site))
+    watch = open_round(site)
+    watch.look()
+    watch.wake_expired()
+    watch.tell()
+    sent = watch.send()
+    summary = watch.finish(sent)
+    get_run_logger().info("%s", summary)
+    return orchestrator.told(summary, ok=not watch.problems)
