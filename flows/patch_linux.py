@@ -45,8 +45,8 @@ def patch_linux(
         reboot: reboot hosts whose new packages ask for it, or leave that to somebody else
         repair: finish a dpkg run that was interrupted, before patching
         change_ref: ticket or change number
-        requester: who asks: your id, or the line that lamplighter request printed
-        emergency: expedited; needs such a line, and a review by internal IT afterwards
+        requester: who asks, always needed: your address, or the line that lamplighter request prints
+        emergency: expedited; needs the line of a signed request, and a review by internal IT afterwards
     """
     with open_run(
         RUNBOOK, site, hosts, Patching(packages, reboot, repair), change_ref=change_ref,

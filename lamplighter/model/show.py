@@ -29,8 +29,12 @@ MAX_ROWS = 1000
 FOLD = len("sha256:") + 32
 
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
-_AUTOLINK = re.compile(r"(?i)\b(www|https?|ftp)(\.|:)")
-"""What GitHub's markdown, which Prefect shows, makes a link of without any brackets (GFM 6.9)."""
+_AUTOLINK = re.compile(r"(?i)\b(www|https?|ftp)(?=\.|:)|(?=@)")
+"""Where GitHub's markdown, which Prefect shows, makes a link without any brackets (GFM 6.9).
+
+A backslash does not stop it: links are looked for in the text after backslashes are gone. A place where the
+line may be broken does, and lets long addresses fold.
+"""
 
 MARKS = {
     Terminal.CHANGED: "✅", Terminal.UNCHANGED: "▫️", Terminal.FAILED: "❌", Terminal.UNREACHABLE: "🔌",
@@ -60,7 +64,7 @@ def escape(text: str) -> str:
     flat = visible(" ".join(text.split()))
     short = flat if len(flat) <= MAX_CELL else flat[: MAX_CELL - 1] + "…"
     safe = short.replace("&", "&amp;").replace("<", "&lt;")
-    return _AUTOLINK.sub(r"\1\\\2", re.sub(r"([\\`*_\[\]|~#])", r"\\\1", safe))
+    return _AUTOLINK.sub(r"\g<0><wbr>", re.sub(r"([\\`*_\[\]|~#])", r"\\\1", safe))
 
 
 def when(seconds: int) -> str:
@@ -167,7 +171,7 @@ def _notes(host: HostPlan) -> str:
 
 def gate_page(plan: Plan, result: GateResult, number: int) -> str:
     """What stands above the form: who must sign, what came so far and why it did not do, the plan."""
-    lines = [f"# Waiting for approval: {escape(plan.runbook)} at {escape(plan.site)}", ""]
+    lines = ["# Waiting for approval", ""]
     if number > 1:
         told = f"The last answer did not open the gate{_progress(result)}"
         lines += [f"> {told}. Nothing has been changed.", ""]

@@ -31,8 +31,8 @@ HOSTILE = (
 
 
 def bare(markdown: str) -> str:
-    """The text with every escaped character taken out."""
-    return re.sub(r"\\.", "", markdown)
+    """The text with every escaped character taken out, and every place where a line may be broken."""
+    return re.sub(r"\\.", "", markdown.replace("<wbr>", " "))
 
 
 @given(st.text())
