@@ -52,8 +52,8 @@ def charts(values: dict[str, float]) -> list[Chart]:
         "gate", f"Judging an approval again, before each host, costs {again:.1f} ms",
         "milliseconds; less is better",
         [Panel("one approval, Ed25519", {
-            f"Lamplighter, plan of {HOSTS} hosts, first time": values[f"gate_one_approval_{HOSTS}_hosts_ms"],
-            "Lamplighter, plan of one host, first time": values["gate_one_approval_ms"],
-            f"Lamplighter, plan of {HOSTS} hosts, again": again,
+            f"plan of {HOSTS} hosts, first time": values[f"gate_one_approval_{HOSTS}_hosts_ms"],
+            "plan of one host, first time": values["gate_one_approval_ms"],
+            f"plan of {HOSTS} hosts, again": again,
         })],
     )]

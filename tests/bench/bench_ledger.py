@@ -136,7 +136,7 @@ def charts(values: dict[str, float]) -> list[Chart]:
         "ledger", f"200 hosts at once: {many:,.0f} durable records a second, {many / alone:.0f} x one alone",
         "records a second, each on disk before its action; more is better",
         [Panel("one ledger in a directory, fdatasync", {
-            "Lamplighter, 200 threads": many, "Lamplighter, 1 thread": alone,
+            "200 threads": many, "1 thread": alone,
         })],
     )]
 

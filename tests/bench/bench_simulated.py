@@ -50,12 +50,12 @@ def charts(values: dict[str, float]) -> list[Chart]:
         "simulated", f"Ten times the hosts take {times:.1f} times as long, in {memory:.0f} MB",
         "less is better", [
             Panel("time of a whole gated run, in seconds", {
-                "Lamplighter, 1,000 hosts": values["simulated_1000_s"],
-                "Lamplighter, 10,000 hosts": values["simulated_10000_s"],
+                "1,000 hosts": values["simulated_1000_s"],
+                "10,000 hosts": values["simulated_10000_s"],
             }),
             Panel("peak memory, in MB", {
-                "Lamplighter, 1,000 hosts": values["simulated_1000_rss_mb"],
-                "Lamplighter, 10,000 hosts": memory,
+                "1,000 hosts": values["simulated_1000_rss_mb"],
+                "10,000 hosts": memory,
             }, goal=400),
         ], own_scales=True,
     )]
