@@ -34,7 +34,9 @@ def patch_linux(
     repair: bool = False,
     change_ref: str = "",
     requester: str = "",
+    *,
     emergency: bool = False,
+    override: str = "",
 ) -> State[Any]:
     """Bring Linux hosts up to date, a wave at a time, after internal IT approved the exact packages.
 
@@ -47,10 +49,11 @@ def patch_linux(
         change_ref: ticket or change number
         requester: who asks, always needed: your address, or the line that lamplighter request prints
         emergency: expedited; needs the line of a signed request, and a review by internal IT afterwards
+        override: why a freeze is set aside; both parties sign for it then
     """
     with open_run(
         RUNBOOK, site, hosts, Patching(packages, reboot, repair), change_ref=change_ref,
-        requester=requester, emergency=emergency,
+        requester=requester, emergency=emergency, override=override,
     ) as run:
         facts = survey(run)
         plan = make_plan(run, facts)

@@ -10,14 +10,17 @@ from typing import Any
 import lamplighter
 from lamplighter.errors import LamplighterError, LimitExceededError, SelectionError
 from lamplighter.fanout import unexpected
+from lamplighter.model.calendar import DAY, HORIZON
 from lamplighter.model.canonical import MAX_BYTES, canonical
 from lamplighter.model.chain import check_fields
+from lamplighter.model.gate import stricter
 from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import Terminal
-from lamplighter.model.plan import HostPlan, Plan, Requester
-from lamplighter.model.planning import Order, build_plan
+from lamplighter.model.plan import HostPlan, Plan, Requester, Window
+from lamplighter.model.planning import BOTH_PARTIES, Order, build_plan
 from lamplighter.model.request import MAX_REFERENCE, Asked
 from lamplighter.model.runbook import ChangeType, Runbook
+from lamplighter.model.stage import Stage
 from lamplighter.model.text import recordable
 from lamplighter.model.waves import too_many
 from lamplighter.site import Site
@@ -37,6 +40,8 @@ class Request:
         change_ref: ticket or change number; may be empty.
         emergency: whether the change is expedited.
         signed: the signed request, when there is one.
+        override: why freezes are set aside; empty when they are not.
+        due: when the run should have begun, seconds since the epoch; 0: now.
     """
 
     runbook: Runbook
@@ -47,6 +52,8 @@ class Request:
     change_ref: str = ""
     emergency: bool = False
     signed: str = ""
+    override: str = ""
+    due: int = 0
 
     @property
     def asked(self) -> Asked:
@@ -61,43 +68,80 @@ class Request:
         typed = {
             "selection": recordable(self.selection),
             "change_ref": recordable(self.change_ref, MAX_REFERENCE),
+            "override": recordable(self.override, MAX_REFERENCE),
             "requester": replace(self.requester, id=recordable(self.requester.id, MAX_REFERENCE)),
         }
         for name, value in typed.items():
             object.__setattr__(self, name, value)
 
 
-def order(request: Request, run: str) -> Order:
+def order(request: Request, run: str, stage: Stage, now: int) -> Order:
     """What the plan will say was asked for, with the site's gate, limits and waves.
 
+    Below `delegated` a standard change is a normal one: every run is signed for. A run that sets freezes
+    aside is signed for by both parties and is a normal change as well, whatever it was asked for as: neither
+    a standing approval nor an emergency's one signature opens its gate.
+
     Raises:
-        SelectionError: the runbook changes nothing.
+        SelectionError: the runbook changes nothing; or its hosts have no window in common.
     """
     if request.runbook.change is None:
         raise SelectionError(f"{request.runbook.id} changes nothing, so there is nothing to plan")
     limits, waves = request.site.rollout(request.runbook)
+    gate = request.site.gate(request.runbook)
+    change = ChangeType.EMERGENCY if request.emergency else request.runbook.change
+    if request.override:
+        gate, change = stricter(gate, BOTH_PARTIES), ChangeType.NORMAL
+    elif change is ChangeType.STANDARD and stage is not Stage.DELEGATED:
+        change = ChangeType.NORMAL
     return Order(
         run=run, site=request.site.name, requester=request.requester, selection=request.selection,
-        code=lamplighter.__version__, gate=request.site.gate(request.runbook), limits=limits, waves=waves,
-        approval_seconds=request.site.approval_seconds(request.runbook),
-        change=ChangeType.EMERGENCY if request.emergency else request.runbook.change,
-        change_ref=request.change_ref, options=request.operation.options(),
+        code=lamplighter.__version__, gate=gate, limits=limits, waves=waves, change=change,
+        approval_seconds=request.site.approval_seconds(request.runbook), change_ref=request.change_ref,
+        options=request.operation.options(), window=window_of(request, now),
     )
 
 
-def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float) -> Plan:
-    """The plan these facts lead to.
+def window_of(request: Request, now: float) -> Window:
+    """When the run may change its hosts: the first time since it was due at which every one of them may be.
 
     Raises:
+        SelectionError: there is none.
+    """
+    hosts = request.site.select(request.selection)
+    span = request.site.calendar.common(hosts, request.due or now, override=bool(request.override))
+    if span is None:
+        raise SelectionError(
+            f"the hosts of {request.selection} have no maintenance window in common within "
+            f"{HORIZON // DAY} days", changed="Nothing was changed",
+            advice=f"Start a run for each group with windows of its own: lamplighter calendar "
+            f"{request.site.name}",
+        )
+    return Window(span.begins, span.ends, request.override)
+
+
+def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float, stage: Stage) -> Plan:
+    """The plan these facts lead to.
+
+    Args:
+        request: see `Request`.
+        run: the run's id.
+        surveyed: of every selected host.
+        now: seconds since the epoch.
+        stage: of the runbook's function, in force now.
+
+    Raises:
+        SelectionError: the runbook changes nothing, or its hosts have no window in common.
         LimitExceededError: it would touch more hosts than the runbook or site allows, or no worker could
             read it back.
     """
     host_plans = [_host_plan(request.operation, seen) for seen in surveyed]
     plan = build_plan(
-        request.runbook, order(request, run), host_plans, request.site.inventory.hosts,
+        request.runbook, order(request, run, stage, int(now)), host_plans, request.site.inventory.hosts,
         now=int(now), nonce=secrets.token_hex(16),
     )
-    plan = request.site.pre_authorised(plan)
+    if stage is Stage.DELEGATED and not request.override:
+        plan = request.site.pre_authorised(plan)
     why = too_many(plan.limits, len(plan.targets), plan.fleet)
     if not why and len(plan.to_bytes()) > MAX_BYTES:
         why = f"the plan of {len(plan.hosts)} hosts is larger than the {MAX_BYTES} bytes a plan may have"

@@ -96,6 +96,10 @@ class NotApprovedError(LamplighterError):
     """The gate is not (or no longer) satisfied; no further host may be touched."""
 
 
+class WindowClosedError(NotApprovedError):
+    """The hosts' maintenance window is closed, or closes too soon; no further host may be touched."""
+
+
 class SigningError(LamplighterError):
     """No signature was made: the key, its passphrase, its agent or its touch was missing."""
 

@@ -40,6 +40,8 @@ class Wanted:
         requester: a person's id, or a signed request line.
         emergency: whether it is to be expedited.
         schedule: name of the deployment whose schedule started it; empty when a person did.
+        override: why freezes are set aside; empty when they are not.
+        due: when it should have begun, seconds since the epoch; 0: now.
     """
 
     run: str
@@ -50,6 +52,8 @@ class Wanted:
     requester: str = ""
     emergency: bool = False
     schedule: str = ""
+    override: str = ""
+    due: int = 0
 
 
 def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
@@ -71,7 +75,7 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
         return _reopened(wanted, site, first)
     request = Request(
         wanted.runbook, site, wanted.operation, Requester(""), wanted.hosts, wanted.change_ref,
-        emergency=wanted.emergency,
+        emergency=wanted.emergency, override=wanted.override, due=wanted.due,
     )
     request = _with_requester(request, wanted, store, now)
     if wanted.emergency:
@@ -106,6 +110,7 @@ def _reopened(wanted: Wanted, site: Site, opened: Record) -> Request:
     return Request(
         wanted.runbook, site, operation, Requester(said["requester"], said["known"]), said["selection"],
         said["change_ref"], emergency=said.get("emergency", False), signed=said.get("request", ""),
+        override=said.get("override", ""), due=said.get("due", 0),
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from datetime import UTC, datetime
+from typing import Any, Literal, NoReturn, cast
 from uuid import UUID
 
 import httpx
@@ -31,7 +32,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
-from prefect.exceptions import NotPausedError, ObjectNotFound
+from prefect.exceptions import NotPausedError, ObjectNotFound, Pause
 from prefect.flow_runs import resume_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment
@@ -131,7 +132,8 @@ def sleep_until(when: int, why: str) -> NoReturn:
     Raises:
         Pause: Prefect's own signal, which ends this process without ending the run.
     """
-    later = Scheduled(scheduled_time=datetime.fromtimestamp(when, UTC), name=AWAITING_WINDOW, message=why)
+    then = datetime.fromtimestamp(when, UTC)
+    later: State[Any] = Scheduled(scheduled_time=then, name=AWAITING_WINDOW, message=why)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(current().flow_run, later, force=True)
     raise Pause(state=later)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lamplighter.errors import NotApprovedError, RefusedError
+from lamplighter.errors import NotApprovedError, RefusedError, WindowClosedError
 from lamplighter.fanout import FanOut, contained
 from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
@@ -109,7 +109,8 @@ class Rollout:
         """
         why = self.history.why or "the run ended before"
 
-        def deny() -> None:
+        def deny(hosts: Sequence[str] = (), *, wave: bool = False) -> None:
+            del hosts, wave
             raise NotApprovedError(why)
 
         settling = replace(self, means=replace(self.means, guard=deny))
@@ -125,11 +126,14 @@ class Rollout:
 
     def _may_start(self, number: int) -> bool:
         """Ask guard and budget, and soak the wave before."""
+        fresh = number not in self.history.started
         try:
-            self.means.guard()
             if number > 1:
-                self._soak(number - 1)
                 self.means.guard()
+                self._soak(number - 1)
+            self.means.guard(self.plan.waves[number - 1] if fresh else (), wave=fresh)
+        except WindowClosedError as error:
+            self._halt(error.message, RunState.HALTED if self.history.started else RunState.MISSED)
         except NotApprovedError as error:
             self._halt(error.message)
         else:
@@ -163,8 +167,8 @@ class Rollout:
             HostOutcome(name, Terminal.FAILED, f"ill after the soak: {'; '.join(problems)}", wave)
         )
 
-    def _halt(self, why: str) -> None:
-        self.means.journal.record("halted", state=str(RunState.HALTED), why=why)
+    def _halt(self, why: str, state: RunState = RunState.HALTED) -> None:
+        self.means.journal.record("halted", state=str(state), why=why)
 
     # --- fan-out ----------------------------------------------------------------------------------
 

@@ -9,23 +9,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import lamplighter
-from lamplighter.drafting import Request, draft
+from lamplighter.drafting import Request, draft, window_of
 from lamplighter.errors import LedgerBrokenError, NotApprovedError, SelectionError, SiteError, StoreError
 from lamplighter.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key
 from lamplighter.journal import Journal
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
+from lamplighter.model.calendar import told
 from lamplighter.model.canonical import MAX_BYTES, sha256
 from lamplighter.model.envelope import MAX_LINE
 from lamplighter.model.gate import GatePolicy, GateResult, obstacles
 from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
-from lamplighter.model.outcome import HostOutcome, RunState, sentence, tally
-from lamplighter.model.plan import Plan, read_plan
+from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence, tally
+from lamplighter.model.plan import Plan, Window, read_plan
 from lamplighter.model.review import SECONDS as REVIEW_SECONDS
 from lamplighter.model.review import Due
 from lamplighter.model.runbook import ChangeType
@@ -35,8 +36,10 @@ from lamplighter.model.waves import unreached
 from lamplighter.reviews import open_review
 from lamplighter.rollout import Progress, Rollout
 from lamplighter.site import Site, load_site
+from lamplighter.stages import demote_after
 from lamplighter.store import Store
 from lamplighter.survey import Surveyed, survey
+from lamplighter.terms import Terms
 from lamplighter.turn import Means
 
 __all__ = ["Ending", "Run", "conclude", "drop_line", "dropped_lines", "plan_key"]
@@ -76,6 +79,9 @@ class Run:
         connect: opens sessions.
         leases: so that one run at a time changes a host.
         clock: seconds since the epoch.
+        sleep: waits out a soak.
+        pause: seconds between looks at a host that cannot be reached.
+        journal: the ledger and what it says so far.
     """
 
     id: str
@@ -86,6 +92,7 @@ class Run:
     leases: Leases
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    pause: float = 10.0
     journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,7 +104,8 @@ class Run:
                 known=self.request.requester.known, selection=self.request.selection,
                 change_ref=self.request.change_ref, options=self.request.operation.options(),
                 code=lamplighter.__version__, emergency=self.request.emergency,
-                request=recordable(self.request.signed, MAX_LINE),
+                request=recordable(self.request.signed, MAX_LINE), override=self.request.override,
+                due=self.request.due,
             )
 
     @property
@@ -122,11 +130,31 @@ class Run:
     # --- plan -------------------------------------------------------------------------------------
 
     def survey(self, progress: Callable[[Surveyed], None] = lambda _: None) -> tuple[Surveyed, ...]:
-        """Read the facts; nothing, when the ledger already holds a plan."""
+        """Read the facts; nothing, when the ledger already holds a plan.
+
+        A run that comes too late for its window, or whose function is not handed over, looks at no host.
+        """
         if self.history.plan:
             return ()
+        terminal = self._too_early_or_late()
+        if terminal is not None:
+            left = tuple(Surveyed(host, None, terminal, self.history.why) for host in self.hosts)
+            for each in left:
+                progress(each)
+            return left
         parallel = self.site.rollout(self.request.runbook)[0].parallel
         return survey(self.hosts, self.request.operation, self.connect, parallel, progress)
+
+    def _too_early_or_late(self) -> Terminal | None:
+        """End the run before it begins when it must not; the state its hosts end in then."""
+        terms, window = self._terms.now(), window_of(self.request, self.clock())
+        if not terms.stage.stage.may_look:
+            self.end(RunState.REJECTED, terms.limits)
+        elif window.closes and window.closes <= self.clock():
+            self.end(RunState.MISSED, self._missed(window))
+        if self.history.ending is None:
+            return None
+        return Terminal.SKIPPED if self.history.ending is RunState.MISSED else Terminal.REFUSED
 
     def make_plan(self, surveyed: Sequence[Surveyed]) -> Plan:
         """Plan once; afterwards, return the plan the ledger names, from its stored bytes.
@@ -136,7 +164,7 @@ class Run:
             LedgerBrokenError: the stored bytes are not those the ledger names.
         """
         if not self.history.plan:
-            plan = draft(self.request, self.id, surveyed, self.clock())
+            plan = draft(self.request, self.id, surveyed, self.clock(), self._terms.now().stage.stage)
             self.store.put_new(plan_key(plan.digest), plan.to_bytes())
             described = {host.host for host in plan.hosts if host.facts}
             self.journal.record_many([
@@ -178,6 +206,10 @@ class Run:
             )
         return plan, Gatekeeper(data, self.store, self._policy)
 
+    @cached_property
+    def _terms(self) -> Terms:
+        return Terms(self.site.path, self.request.runbook, self.store, self.clock)
+
     def _policy(self) -> GatePolicy:
         """The site's people and keys as they stand on disk now."""
         return load_site(self.site.path).gate_policy(self.request.runbook.id, self.store)
@@ -208,16 +240,21 @@ class Run:
         """Evaluate the gate now, over the stored bytes, and act on a rejection or expiry.
 
         An approval that passes is burned for this plan: the same one never opens another. A gate that cannot
-        be judged, because the site's files hold a mistake for example, is closed and says why.
+        be judged, because the site's files hold a mistake for example, is closed and says why. In a stage in
+        which nothing may be changed the run ends here: no signature would help.
         """
         try:
+            terms = self._terms.now()
+            if not terms.stage.stage.may_change:
+                self.end(RunState.COMPLETED, terms.limits)
+                return GateResult(passed=False, needed=(self.history.why,))
             result = self._judge()
         except NotApprovedError as error:
             return GateResult(passed=False, needed=(error.message,))
         if result.closed:
             self.end(RunState.REJECTED, result.closed)
         elif int(self.clock()) >= self.plan().expires:
-            self.end(RunState.EXPIRED, self._expired())
+            self._expire()
         elif result.passed:
             for approval in result.approvals:
                 self.store.swap(f"approvals/used/{approval}", None, self.history.plan.encode())
@@ -254,22 +291,31 @@ class Run:
             self.end(RunState.FAILED, f"nobody can approve this plan. It needs {'; '.join(why)}")
         return not why
 
-    def _expired(self) -> str:
-        if self.history.passed:
-            return "the plan expired before all of it was carried out; plan what is left anew"
-        return "nobody approved the plan before it expired"
+    def _expire(self) -> None:
+        """The plan expired, or its window closed: say which, and whose silence it was."""
+        window = self.plan().window
+        if not self.history.passed:
+            self.end(RunState.EXPIRED, "nobody approved the plan before it expired")
+        elif window.closes and int(self.clock()) >= window.closes and not self.history.started:
+            self.end(RunState.MISSED, self._missed(window))
+        else:
+            why = "the plan expired before all of it was carried out; plan what is left anew"
+            self.end(RunState.EXPIRED, why)
 
-    def guard(self) -> None:
-        """Raise unless this very plan may be carried out at this moment.
+    def guard(self, hosts: Sequence[str] = (), *, wave: bool = False) -> None:
+        """Raise unless this very plan may be carried out at this moment, on these hosts.
+
+        Args:
+            hosts: whose windows and freezes are asked as well, as the calendar says now.
+            wave: they must stay open for as long as a wave takes.
 
         Raises:
-            NotApprovedError: the approval expired, was revoked, or never was; the plan expired; its window
-                is not open; or the gate cannot be judged.
+            WindowClosedError: the plan's window or a host's is not open, or closes too soon.
+            NotApprovedError: the approval expired, was revoked, or never was; the plan expired; the stage of
+                its function forbids it; or any of this cannot be judged.
         """
-        now, window = int(self.clock()), self.plan().window
-        if now not in window:
-            when = "has closed" if now >= window.opens else "is not open yet"
-            raise NotApprovedError(f"the plan's window {when}", where=self.id)
+        now = int(self.clock())
+        self._terms.allow(self.plan(), hosts, now, wave=wave)
         result = self._stored[1].judge(self.history.approvals, now)
         if not result.passed:
             why = "; ".join(result.needed) or "the approval no longer counts"
@@ -285,7 +331,7 @@ class Run:
     ) -> Rollout:
         """What carries the plan's waves out."""
         means = Means(
-            self.id, self.request.operation, self.connect, self.journal, self.leases, self.guard
+            self.id, self.request.operation, self.connect, self.journal, self.leases, self.guard, self.pause
         )
         return Rollout(
             self.plan(), self.site.inventory.hosts, means, progress, tick, self.sleep, self.clock
@@ -310,10 +356,31 @@ class Run:
         order = {name: place for place, name in enumerate(self.site.inventory.hosts)}
         outcomes = sorted(self.history.hosts.values(), key=lambda one: order.get(one.host, len(order)))
         ending = conclude(self.history, tuple(outcomes))
+        if not self.history.sealed:
+            ending = self._demoted(ending)
         counts = {str(state): count for state, count in tally(outcomes).items()}
         self.ledger.seal(str(ending.state), message=ending.message, counts=counts)
         self.history.sealed = str(ending.state)
         return ending
+
+    def _demoted(self, ending: Ending) -> Ending:
+        """Take the function back to `supervised` when this run gave the site reason to, and say so."""
+        ill = {str(one.get("host")) for one in self.ledger.records("verified") if one.get("problems")}
+        ill |= {str(host) for one in self.ledger.records("soaked") for host in one.get("ill") or ()}
+        now = int(self.clock())
+        demotion = demote_after(self.site, self.store, self.request.runbook, self.id, ending.state, ill, now)
+        if demotion is None:
+            return ending
+        function = self.request.runbook.function
+        self.journal.record("demoted", function=function, stage=str(demotion.stage), why=demotion.why)
+        why = f"{function} is at most {demotion.stage} until internal IT decides anew: {demotion.why}"
+        return replace(ending, message=f"{ending.message}. {why}")
+
+    def _missed(self, window: Window) -> str:
+        zone = self.site.time_zone
+        later = self.site.calendar.common(self.hosts, self.clock())
+        again = f"; the next one opens {told(later.begins, zone)}" if later and later.begins else ""
+        return f"its window closed {told(window.closes, zone)}{again}"
 
     def _numbered(self) -> dict[int, tuple[str, ...]]:
         """Waves by number; before there is a plan, whom the selection names, as wave 0."""

@@ -156,9 +156,9 @@ class Site:
             if key in self.rollouts:
                 entry = self.rollouts[key]
                 limits = replace(limits, **entry.limits.model_dump(exclude_none=True))
-                shares = waves.shares if entry.waves.shares is None else tuple(entry.waves.shares)
-                canary = waves.canary if entry.waves.canary is None else entry.waves.canary
-                waves = Waves(canary, shares)
+                changes = entry.waves.model_dump(exclude_none=True)
+                changes["shares"] = tuple(changes.get("shares", waves.shares))
+                waves = replace(waves, **changes)
         return limits, waves
 
     def approval_seconds(self, runbook: Runbook) -> int:

@@ -97,7 +97,11 @@ class WavesEntry(Strict):
     """Overrides of `lamplighter.model.runbook.Waves`."""
 
     canary: Some | None = None
+    """Hosts in the first wave."""
     shares: Annotated[list[Percent], Field(min_length=1)] | None = None
+    """Per cent of all targets after each further wave, growing; the last is 100."""
+    minutes: Annotated[int, Field(ge=1, le=14 * 24 * 60)] | None = None
+    """How long a wave takes at most; one that would not be over before its window closes is not started."""
 
 
 class LimitsEntry(Strict):

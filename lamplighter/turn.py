@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import (
@@ -42,6 +42,13 @@ LOOKS = 3
 """How often a host that cannot be reached is looked at before it counts as ill."""
 
 
+class Guard(Protocol):
+    """Asked before anything is touched."""
+
+    def __call__(self, hosts: Sequence[str] = (), *, wave: bool = False) -> None:
+        """Raise `NotApprovedError` unless these hosts may be touched now; as a wave, and for its time."""
+
+
 class StoppedError(Exception):
     """The worker is being stopped: leave the host as the ledger has it. Never leaves this floor."""
 
@@ -56,7 +63,7 @@ class Means:
         connect: opens sessions.
         journal: of the run.
         leases: so that one run at a time changes a host.
-        guard: raises `NotApprovedError` when no further host may be touched.
+        guard: see `Guard`.
         pause: seconds between looks at a host that cannot be reached.
         stop: set when nothing more may begin.
     """
@@ -66,8 +73,8 @@ class Means:
     connect: Connect
     journal: Journal
     leases: Leases
-    guard: Callable[[], None]
-    pause: float = 10.0
+    guard: Guard
+    pause: float
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -145,7 +152,8 @@ class Turn:
     def _work(self, lease: Lease) -> HostOutcome:
         fresh = self._host.name not in self._history.begun
         if fresh:
-            self._means.guard()  # asked again before the first step: the look at the host takes its time
+            # Asked again before the first step: the look at the host takes its time.
+            self._means.guard((self._host.name,))
         session = self._means.connect(self._host)
         try:
             end = self._drift(session) if fresh else None
@@ -236,7 +244,7 @@ class Turn:
         if self._means.stop.is_set():
             raise StoppedError
         if not self._cleared:
-            self._means.guard()
+            self._means.guard((self._host.name,))
             self._cleared = True
 
     def _begin_late(self, step: Step, session: Session, unit: str) -> Outcome:

@@ -24,6 +24,7 @@ from lamplighter.errors import RefusedError, RemoteFailedError, SessionLostError
 from lamplighter.inspection import Inspection, inspect
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
+from lamplighter.model import stage
 from lamplighter.model.approval import NAMESPACE, Decision, Statement
 from lamplighter.model.canonical import sha256
 from lamplighter.model.envelope import Envelope
@@ -36,6 +37,7 @@ from lamplighter.model.runbook import ChangeType, Risk, Runbook
 from lamplighter.model.session import Completed, Session, UnitState
 from lamplighter.run import Ending, Run
 from lamplighter.site import load_site
+from lamplighter.stages import keep_decision
 from lamplighter.store_directory import DirectoryStore
 from lamplighter.transports.simulator import SimulatedFleet, SimulatedHost
 from tests.sshkit import Pair
@@ -182,11 +184,14 @@ class Lab:
         self.keys: dict[str, Pair] = {}
         if not self.path.exists():
             self._write(dict(limits or {}), dict(waves or {}))
-        kept = folder / "fleet.sqlite" if persistent else None
-        seed = fleet.pop("seed", 1)
-        fleet.setdefault("clock", self.clock)
-        self.fleet = SimulatedFleet(seed, self.hosts, play, path=kept, **fleet)
-        self.store = DirectoryStore(folder / "store")
+        self._how = {"seed": 1, "clock": self.clock, **fleet}
+        self._kept = folder / "fleet.sqlite" if persistent else None
+        self.open()
+
+    def open(self) -> None:
+        """Connect to hosts and store: a forked process must do so for itself."""
+        self.fleet = SimulatedFleet(names=self.hosts, handler=play, path=self._kept, **self._how)
+        self.store = DirectoryStore(self.folder / "store")
 
     def _write(self, limits: dict[str, Any], waves: dict[str, Any]) -> None:
         """The demo site with simulated hosts, new keys, and nothing that a rollout does not need."""
@@ -202,6 +207,23 @@ class Lab:
         self.keys = {person: Pair() for person in PEOPLE}
         lines = [f"{person} {pair.public_line}\n" for person, pair in self.keys.items()]
         (self.path / "approvers").write_text("".join(lines))
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Internal IT delegates the simulated runbook's function, for good."""
+        matrix = yaml.safe_load((self.path / "responsibilities.yaml").read_text())
+        matrix["functions"][RUNBOOK.function] |= {
+            "runbooks": [RUNBOOK.id], "stage": "delegated", "demote_on": [],
+        }
+        (self.path / "responsibilities.yaml").write_text(yaml.dump(matrix, Dumper=_DUMPER))
+        now = int(self.clock.time())
+        decision = stage.Decision(
+            SITE, RUNBOOK.function, stage.Stage.DELEGATED, ASHA, now - 1, now + 86400 * 300,
+            secrets.token_hex(16), sha256(b"none"),
+        ).to_bytes()
+        signature = self.keys[ASHA].sign(decision, stage.NAMESPACE)
+        store = DirectoryStore(self.folder / "store")
+        keep_decision(store, RUNBOOK.function, Envelope(decision, signature).to_line())
 
     @contextmanager
     def run(
@@ -217,7 +239,7 @@ class Lab:
         ):
             yield Run(
                 run, request, self.store, ledger, connect or self.fleet.connect, leases,
-                self.clock.time, self.clock.sleep,
+                self.clock.time, self.clock.sleep, 0.02,
             )
 
     def sign(

@@ -16,11 +16,13 @@ from lamplighter.cli.common import console, print_json
 from lamplighter.cli.show import print_plan
 from lamplighter.derive.catalogue import named
 from lamplighter.drafting import Request, draft
-from lamplighter.errors import SelectionError
+from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.model.operation import Operation
 from lamplighter.model.plan import Requester
 from lamplighter.model.runbook import Runbook
 from lamplighter.site import load_site_named
+from lamplighter.stages import stage_for
+from lamplighter.store import open_store
 from lamplighter.survey import Surveyed, survey
 from lamplighter.transports.ssh import SshTransport
 
@@ -49,10 +51,17 @@ def plan(
 
     operation = operation_of(entry.runbook, option or [])
     request = Request(entry.runbook, place, operation, Requester(requester), hosts)
+    now = int(time.time())
+    stage = stage_for(entry.runbook, place, open_store(place.store, place.store_options), now).stage
+    if not stage.may_look:
+        raise NotApprovedError(
+            f"{entry.runbook.function} is in stage {stage}: the MSP's runs refuse", where=place.name,
+            changed="No host was looked at", advice=f"lamplighter matrix {place.name} says who does it",
+        )
     parallel = place.rollout(entry.runbook)[0].parallel
     with SshTransport(place.host_keys) as transport:
         surveyed = survey(place.select(hosts), operation, transport.connect, parallel, tell)
-    drafted = draft(request, f"preview-{secrets.token_hex(4)}", surveyed, time.time())
+    drafted = draft(request, f"preview-{secrets.token_hex(4)}", surveyed, now, stage)
     if out is not None:
         out.write_bytes(drafted.to_bytes())
     if as_json:

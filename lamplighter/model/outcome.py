@@ -44,6 +44,7 @@ class RunState(StrEnum):
     HALTED = "Halted"
     REJECTED = "Rejected"
     EXPIRED = "Expired"
+    MISSED = "Missed"  # its window closed before it began
     FAILED = "Failed"
 
 

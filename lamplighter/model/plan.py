@@ -57,7 +57,7 @@ class HostPlan:
         facts: digest of the relevant facts the steps were made from.
         steps: in order; empty when nothing is to be done.
         reason: why there are no steps; required exactly when there are none.
-        end: the terminal state of a host without steps: `unchanged`, `refused` or `unreachable`.
+        end: the terminal state of a host without steps: `unchanged`, `refused`, `unreachable` or `skipped`.
         notes: lines for the approver: held packages, warnings, what is flagged.
     """
 
@@ -110,10 +110,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When the change may run, in seconds since the epoch; 0 means no bound."""
+    """When the change may run, in seconds since the epoch; 0 means no bound.
+
+    Attributes:
+        opens, closes: the second is no part of it.
+        override: why freezes are set aside for this plan, which then needs both parties' signatures; empty
+            when they are not.
+    """
 
     opens: int = 0
     closes: int = 0
+    override: str = ""
 
     def __contains__(self, when: float) -> bool:
         return when >= self.opens and (not self.closes or when < self.closes)
@@ -184,7 +191,7 @@ class Plan:
         """Hosts that will be changed, in wave order."""
         return tuple(name for wave in self.waves for name in wave)
 
-    def replace(self, **changes: Any) -> Plan:  # noqa: ANN401 - fields of a dataclass
+    def replace(self, **changes: Any) -> Plan:
         """A copy with some fields changed; its digest differs."""
         return replace(self, **changes)
 
@@ -212,7 +219,7 @@ def read_plan(data: bytes) -> Plan:
     return plan
 
 
-def _jsonable(value: Any) -> Any:  # noqa: ANN401 - walks any dataclass tree
+def _jsonable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, frozenset | set):

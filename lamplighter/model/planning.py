@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lamplighter.model.canonical import Json
-from lamplighter.model.gate import Gate
+from lamplighter.model.gate import Gate, Requirement
 from lamplighter.model.inventory import Host
+from lamplighter.model.party import Party
 from lamplighter.model.plan import HostPlan, Limits, Plan, Requester, Window
 from lamplighter.model.runbook import ChangeType, Runbook, Waves
 from lamplighter.model.waves import make_waves
+
+BOTH_PARTIES = Gate((Requirement(Party.INTERNAL), Requirement(Party.MSP)))
+"""What setting a freeze aside takes, on top of the runbook's own gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Order:
         gate: the runbook's gate, tightened by the site.
         limits, waves: the runbook's, as the site overrides them.
         change: ITIL change type of this run.
+        window: when it may be carried out.
+        approval_seconds: how long the plan can be signed and carried out; 0 as the runbook says.
     """
 
     run: str
@@ -59,12 +65,14 @@ def build_plan(
         now: seconds since the epoch.
         nonce: 128 random bits in hex, so that no two plans share a digest.
     """
+    expires = max(now, order.window.opens) + (order.approval_seconds or runbook.approval_seconds)
+    if order.window.closes > now:
+        expires = min(expires, order.window.closes)
     targets = [hosts[plan.host] for plan in host_plans if plan.steps]
     return Plan(
         run=order.run, site=order.site, runbook=runbook.id, owner=str(runbook.owner),
         change_type=str(order.change), requester=order.requester, selection=order.selection,
-        fleet=len(hosts), created=now, expires=now + (order.approval_seconds or runbook.approval_seconds),
-        code=order.code,
+        fleet=len(hosts), created=now, expires=expires, code=order.code,
         nonce=nonce, gate=order.gate, waves=make_waves(targets, order.waves), hosts=tuple(host_plans),
         change_ref=order.change_ref, options=order.options, limits=order.limits, window=order.window,
     )

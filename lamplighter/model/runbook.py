@@ -53,10 +53,13 @@ class Waves:
     Attributes:
         canary: hosts in the first wave.
         shares: cumulative per cent of all targets after each further wave; the last is 100.
+        minutes: how long a wave takes at most; one that would not be over before its window closes is not
+            started.
     """
 
     canary: int = 1
     shares: tuple[int, ...] = (10, 50, 100)
+    minutes: int = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ repository both parties write, hands nothing over. A decision is RFC 8785 JSON, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
@@ -20,7 +20,7 @@ from lamplighter.errors import MalformedError
 from lamplighter.model.attest import Code, Trust, attest, person_of
 from lamplighter.model.canonical import canonical
 from lamplighter.model.envelope import MAX_LINE, MAX_REASON, Fields
-from lamplighter.model.outcome import HostOutcome, RunState, Terminal
+from lamplighter.model.outcome import RunState
 from lamplighter.model.party import Party
 
 NAMESPACE = "lamplighter-stage@v1"
@@ -221,18 +221,16 @@ def in_force(
     return InForce(allowed, why, decision)
 
 
-def demotes(state: RunState, verified_ill: Iterable[HostOutcome], triggers: Iterable[Trigger]) -> str:
+def demotes(state: RunState, ill: Collection[str], triggers: Collection[Trigger]) -> str:
     """Why a run that ended so demotes its function; empty when it does not.
 
     Args:
         state: the run's final state.
-        verified_ill: outcomes of hosts that were not well after their change.
+        ill: names of hosts that were not well after their change.
         triggers: what the site lists.
     """
-    triggers = set(triggers)
     if state is RunState.HALTED and Trigger.HALTED in triggers:
         return "a run halted"
-    ill = sorted(one.host for one in verified_ill if one.terminal is Terminal.FAILED)
     if ill and Trigger.FAILED_VERIFY in triggers:
-        return f"not well after the change: {', '.join(ill[:5])}"
+        return f"not well after the change: {', '.join(sorted(ill)[:5])}"
     return ""

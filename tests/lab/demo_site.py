@@ -1,12 +1,19 @@
 """Makes a site of a sandbox estate: the demo's inventory with real addresses, keys and pins."""
 
+import secrets
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lamplighter.model.canonical import sha256
+from lamplighter.model.stage import NAMESPACE, Decision, Stage
+from lamplighter.signing import sign_line
+from lamplighter.stages import keep_decision
+from lamplighter.store_directory import DirectoryStore
 from tests.lab.estate import Estate
 from tests.lab.keys import make_key, public_line
 
@@ -14,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APPROVERS = ("asha.patel@internal.example", "kiran.shah@internal.example", "priya.nair@msp.example")
 HOSTS = ("web1", "web2", "app1", "app2", "db1", "mon1")
 REQUESTER = "priya.nair@msp.example"
-PURPOSES = ("approval", "request", "standing", "review", "witness")
+PURPOSES = ("approval", "request", "standing", "review", "witness", "stage")
 NAMESPACES = ",".join(f"lamplighter-{name}@v1" for name in PURPOSES)
 
 
@@ -54,8 +61,19 @@ class DemoSite:
         pins = [host.host_key_line for host in self.estate]
         (self.path / "host_keys").write_text("\n".join(pins) + "\n", encoding="utf-8")
         (self.path / "calendar.yaml").unlink()  # the sandbox may be changed at any hour
+        self._hand_over()
         self._edit("site.yaml", self._site)
         self._edit("hosts.yaml", self._hosts)
+
+    def _hand_over(self) -> None:
+        """Internal IT signs the handover that responsibilities.yaml declares; nothing is changed without."""
+        now = int(time.time())
+        decision = Decision(
+            "demo", "patch-management", Stage.DELEGATED, APPROVERS[0], now - 60, now + 300 * 86400,
+            secrets.token_hex(16), sha256(b"no evidence yet: the sandbox is new"),
+        )
+        line = sign_line(decision.to_bytes(), self.key(APPROVERS[0]), NAMESPACE)
+        keep_decision(DirectoryStore(self.store), decision.function, line)
 
     @property
     def _is_the_demos(self) -> bool:
