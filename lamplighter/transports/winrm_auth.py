@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import importlib
 import logging
 import re
 import struct
@@ -47,8 +49,22 @@ _HEAD = re.compile(
     re.IGNORECASE,
 )
 _TAIL = re.compile(rb"--\s?Encrypted Boundary--(?:\r\n)?\Z")
-# What pyspnego raises on a token or a sealed message that is not one.
-_BAD_TOKEN = (SpnegoError, struct.error, ValueError, LookupError, TypeError, AttributeError, OverflowError)
+
+
+def _kerberos_errors() -> tuple[type[Exception], ...]:
+    """What the Kerberos libraries raise past pyspnego, where they are installed."""
+    found: list[type[Exception]] = []
+    for module, name in (("gssapi.exceptions", "GSSError"), ("krb5", "Krb5Error")):
+        with contextlib.suppress(ImportError):
+            found.append(getattr(importlib.import_module(module), name))
+    return tuple(found)
+
+
+_TELLING: tuple[type[Exception], ...] = (SpnegoError, *_kerberos_errors())
+# What is raised on a token or a sealed message that is not one.
+_BAD_TOKEN: tuple[type[Exception], ...] = (
+    *_TELLING, struct.error, ValueError, LookupError, TypeError, AttributeError, OverflowError,
+)  # fmt: skip
 
 
 class Login(Protocol):
@@ -195,7 +211,7 @@ class SpnegoLogin:
             raise self._unprovable(error) from None
 
     def _unprovable(self, error: Exception) -> AuthFailedError:
-        said = clean(str(error)).split("Context:")[0].strip()[:300] if isinstance(error, SpnegoError) else ""
+        said = clean(str(error)).split("Context:")[0].strip()[:300] if isinstance(error, _TELLING) else ""
         return AuthFailedError(
             f"{self._settings.auth.value} failed for {self._settings.user}{': ' if said else ''}{said}",
             changed="No command was sent",

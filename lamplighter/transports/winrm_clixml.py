@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from xml.parsers import expat
 
+from lamplighter.transports.text import clean
+
 _MARK = re.compile(r"#< CLIXML[ \t]*\n?")
 _DOCUMENT = re.compile(r"<Objs\b")
 _END = "</Objs>"
@@ -80,8 +82,8 @@ def _messages(document: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """`_xHHHH_` stands for a UTF-16 code unit; several in a row may be the halves of one character."""
-    return _ESCAPED.sub(_characters, text)
+    """`_xHHHH_` stands for a UTF-16 code unit, of an escape sequence too; some are halves of characters."""
+    return clean(_ESCAPED.sub(_characters, text))
 
 
 def _characters(match: re.Match[str]) -> str:

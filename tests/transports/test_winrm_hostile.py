@@ -130,8 +130,8 @@ def test_basic_without_tls_is_refused_before_anything_is_sent(
 @pytest.mark.parametrize(
     "address",
     [
-        "good.corp@evil.corp", "good.corp/../", "good.corp#", "good.corp?x", "a\r\nHost: evil", "evil.corp\\@good",
-        "", " ", "[::1]", "http://good.corp", "good.corp:80:90/",
+        "good.corp@evil.corp", "good.corp/../", "good.corp#", "good.corp?x", "a\r\nHost: evil",
+        "evil.corp\\@good", "", " ", "[::1]", "http://good.corp", "good.corp:80:90/",
     ],
 )  # fmt: skip
 def test_addresses_that_are_more_than_addresses_are_refused(transport: WinRmTransport, address: str) -> None:

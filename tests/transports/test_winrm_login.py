@@ -185,5 +185,3 @@ def test_kerberos_that_is_not_installed_is_told(endpoint: WinRmEndpoint, transpo
     with pytest.raises(AuthFailedError, match=r"Kerberos is not installed|kerberos failed"):
         transport.connect(host)
     assert endpoint.arrived == []
-
-
