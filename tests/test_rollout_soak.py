@@ -42,7 +42,6 @@ def soaked(lab: Lab, act: Callable[[], None], operation: Bump | None = None) -> 
             act()
 
         waiting = Rollout(rollout.plan, rollout.hosts, rollout.means, sleep=sleep, clock=lab.clock.time)
-        object.__setattr__(waiting.means, "pause", 0.01)
         waiting.roll_out(2)
         assert lab.clock.time() - began >= 590
         return run.close()
