@@ -21,6 +21,12 @@ AT_ONCE = -1
 """The rung of those who are told outside the escalation path."""
 
 
+def sla_of(site: Site, runbook: str, known: Runbook | None) -> Sla:
+    """The times promised for a runbook's runs: those of its function, else the runbook's own."""
+    function = site.matrix.of(runbook)
+    return (function and function.sla) or (known.sla if known else Sla())
+
+
 @dataclass(frozen=True)
 class Teller:
     """See the module's docstring.
@@ -47,11 +53,6 @@ class Teller:
         if function is not None:
             return function.escalation
         return default_path(known.owner if known else Party.MSP, self.site.people)
-
-    def sla(self, runbook: str) -> Sla:
-        """The times promised for a runbook's runs: the function's, else the runbook's own."""
-        function, known = self.site.matrix.of(runbook), self.runbooks.get(runbook)
-        return (function and function.sla) or (known.sla if known else Sla())
 
     def tell(self, trouble: Trouble, case: Case, rung: int) -> tuple[Notice, ...]:
         """Record the notices of one rung; those that were recorded before stay as they are.

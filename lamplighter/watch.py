@@ -24,7 +24,7 @@ from lamplighter.seals import runs_of
 from lamplighter.site import Site
 from lamplighter.site_notify import Notify
 from lamplighter.store import Store
-from lamplighter.teller import AT_ONCE, Teller
+from lamplighter.teller import AT_ONCE, Teller, sla_of
 
 ROOT = "watch"
 
@@ -74,7 +74,7 @@ class Watch:
 
     def trouble(self, case: Case, state: str = "") -> Trouble | None:
         """What is wrong with a run; see `lamplighter.cases.trouble_of`."""
-        return trouble_of(case, state, self.teller.sla(case.runbook))
+        return trouble_of(case, state, sla_of(self.site, case.runbook, self.runbooks.get(case.runbook)))
 
     def reviews(self) -> Iterator[Trouble]:
         """Emergencies that nobody of internal IT looked at in time."""

@@ -23,6 +23,7 @@ from lamplighter.heartbeat import warning
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
+from lamplighter.model.clocks import clock_lines, read_clocks
 from lamplighter.model.gate import GateResult
 from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal
@@ -37,6 +38,7 @@ from lamplighter.site import load_site_named
 from lamplighter.site_notify import load_notify
 from lamplighter.store import open_store
 from lamplighter.survey import Surveyed
+from lamplighter.teller import sla_of
 from lamplighter.terms import await_window
 from lamplighter.transports.ssh import SshTransport
 from lamplighter.watch import Watch
@@ -201,7 +203,7 @@ def close(run: Run) -> State[Any]:
     ending = _step("report", run.close)
     plan = run.plan() if run.history.plan else None
     orchestrator.show_table("report", report_rows(ending.outcomes), f"{run.id}: every host, one row")
-    page = report_page(run.id, plan, ending, _overdue(run))
+    page = report_page(run.id, plan, ending, _overdue(run), _times(run))
     orchestrator.show_page("report-page", page, f"Report of {run.id}")
     get_run_logger().info("%s: %s", ending.state, ending.message)
     _tell(run)
@@ -217,6 +219,13 @@ def _overdue(run: Run) -> tuple[Due, ...]:
         return ()
 
 
+def _times(run: Run) -> tuple[tuple[str, str], ...]:
+    """Who held the run for how long, and what was promised."""
+    runbook = run.request.runbook
+    clocks = read_clocks(run.ledger.records(), time.time())
+    return clock_lines(clocks, sla_of(run.site, runbook.id, runbook), str(runbook.owner))
+
+
 def _tell(run: Run) -> None:
     """Tell people of this run at once. It never stops the run: the watch tells what this could not."""
     page = orchestrator.page(orchestrator.current().flow_run)
@@ -225,12 +234,12 @@ def _tell(run: Run) -> None:
         notify = load_notify(run.site.path, run.site.people)
         watch = Watch(run.site, run.store, notify, known, lambda _: page, time.time)
         notices = watch.tell(watch.case(run.id))
-        told = watch.deliver(TELL_SECONDS, notices) if notices else None
+        sent = watch.deliver(TELL_SECONDS, notices) if notices else None
     except LamplighterError as error:
         get_run_logger().warning("nobody was told yet, the watch tries again: %s", error)
     else:
-        if told:
-            get_run_logger().info("notices: %s", told)
+        if sent:
+            get_run_logger().info("notices: %s", sent)
 
 
 def _step(name: str, work: Callable[[], T]) -> T:

@@ -30,6 +30,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "request": ("request", "request"),
     "standing": ("standing", "standing"),
     "review": ("review", "review"),
+    "sla": ("sla", "sla"),
+    "notifications": ("notifications", "notifications"),
+    "acknowledge": ("notifications", "acknowledge"),
     "verify": ("verify", "verify"),
     "witness": ("witness", "witness"),
 }

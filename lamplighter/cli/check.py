@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +12,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from lamplighter.cli.common import console, print_json
+from lamplighter.cli.common import console, print_json, warn
 from lamplighter.derive.catalogue import discover
-from lamplighter.errors import Mistake, SelectionError
-from lamplighter.site import check_site, site_path, sites_dir
+from lamplighter.errors import LamplighterError, Mistake, SelectionError
+from lamplighter.heartbeat import warning
+from lamplighter.site import check_site, load_site_named, site_path, sites_dir
+from lamplighter.store import open_store
 
 
 def check(
@@ -39,8 +42,20 @@ def check(
     else:
         for name, mistakes in found.items():
             _show(console(), name, mistakes)
+    for name, mistakes in found.items():
+        if not mistakes:
+            warn(_silence(name))
     if wrong:
         raise typer.Exit(1)
+
+
+def _silence(site: str) -> str:
+    """A warning when the site's watch has fallen silent; none where the store is out of reach."""
+    place = load_site_named(site)
+    try:
+        return warning(place, open_store(place.store, place.store_options), time.time())
+    except LamplighterError:
+        return ""
 
 
 def _folders(site: str | None) -> list[Path]:

@@ -18,6 +18,7 @@ from lamplighter.model.canonical import MAX_BYTES
 from lamplighter.model.chain import Record
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import Plan, read_plan
+from lamplighter.model.runbook import Sla
 from lamplighter.run import plan_key
 from lamplighter.seals import runs_of
 from lamplighter.site import Site, load_site, load_site_named, sites_dir
@@ -120,6 +121,23 @@ def find_run(run: str, site: str | None) -> Found:
         raise SelectionError(f"{run!r} {what}", advice=names)
     name, place, store = matches[0]
     return Found(name, place, store, tuple(read_ledger(store, name, place.name)))
+
+
+def promised(site: Site, runbook: str) -> Sla:
+    """The times promised for a runbook's runs; runbooks are imported only when the matrix says nothing."""
+    function = site.matrix.of(runbook)
+    if function is not None and function.sla is not None:
+        return function.sla
+    from lamplighter.derive.catalogue import discover  # noqa: PLC0415 - it takes Prefect's 2 s to import
+
+    known = discover()
+    return known[runbook].runbook.sla if runbook in known else Sla()
+
+
+def warn(text: str) -> None:
+    """Say something that the answer does not depend on; nothing when there is nothing to say."""
+    if text:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]warning:[/] {escape(text)}")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -8,7 +8,8 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.markup import escape
 
-from lamplighter.cli.common import console, find_run, print_json, sites, table
+from lamplighter.cli.common import console, find_run, print_json, sites, table, warn
+from lamplighter.heartbeat import warning
 from lamplighter.ledger import read_ledger
 from lamplighter.model.attest import Trust
 from lamplighter.model.history import History, replay
@@ -30,6 +31,7 @@ def runs(
     rows: list[Row] = []
     for place in sites(site):
         store = open_store(place.store, place.store_options)
+        warn(warning(place, store, time.time()))
         reviews = _reviews(store, place.trust)
         for name in runs_of(store):
             records = tuple(read_ledger(store, name, place.name))
@@ -62,7 +64,7 @@ def _reviews(store: Store, trust: Trust) -> dict[str, str]:
 def _state(history: History) -> str:
     if history.sealed:
         return history.sealed
-    if history.asked > history.answered:
+    if history.asked > history.answered and not (history.passed or history.ended()):
         return "waiting for approval"
     return "rolling out" if history.started else "surveying and planning"
 

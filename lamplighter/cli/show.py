@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection
 from typing import Annotated
 
@@ -10,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lamplighter.cli.common import coloured, console, find_run, print_json, table
+from lamplighter.cli.common import Found, coloured, console, find_run, print_json, promised, table
+from lamplighter.model.clocks import clock_lines, read_clocks
 from lamplighter.model.history import replay
 from lamplighter.model.outcome import HostOutcome
 from lamplighter.model.plan import Plan
@@ -40,7 +42,19 @@ def show(
     if plan is not None:
         print_plan(out, plan)
     print_outcomes(out, history.hosts.values())
+    print_times(out, found)
     out.print(f"[bold]State[/] {escape(history.sealed or 'open')} {escape(history.why)}")
+
+
+def print_times(out: Console, found: Found) -> None:
+    """Who held the run for how long, and what was promised."""
+    if not found.records:
+        return
+    opened = found.records[0]
+    sla = promised(found.site, str(opened.get("runbook", "")))
+    clocks = read_clocks(found.records, time.time())
+    for what, text in clock_lines(clocks, sla, str(opened.get("owner", "msp"))):
+        out.print(f"  [dim]{escape(what):<22}[/] {escape(text)}", soft_wrap=True)
 
 
 def print_plan(out: Console, plan: Plan) -> None:

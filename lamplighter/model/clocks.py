@@ -147,6 +147,27 @@ def _promise(name: str, spent: int, promised: int, running: bool, until: int) ->
     return Promise(name, spent, promised, Kept.OPEN if running else Kept.KEPT, until)
 
 
+def clock_lines(clocks: Clocks, sla: Sla, owner: str) -> tuple[tuple[str, str], ...]:
+    """The times as (name, text) pairs, the same wherever they are shown.
+
+    Args:
+        clocks: of a run.
+        sla: promised for it.
+        owner: the party that does the work.
+    """
+    kept = {promise.name: promise for promise in promises(clocks, sla)}
+    lines = [(f"{owner} worked", _against(clocks.spent[Ball.WORK], kept["complete"]))]
+    if "answer" in kept:
+        lines.append(("Waited for approval", _against(clocks.spent[Ball.APPROVAL], kept["answer"])))
+    if clocks.spent[Ball.WINDOW]:
+        lines.append(("Waited for its window", span(clocks.spent[Ball.WINDOW])))
+    return tuple(lines)
+
+
+def _against(spent: float, promise: Promise) -> str:
+    return f"{span(spent)}, promised {span(promise.promised)}: {promise.kept}"
+
+
 def span(seconds: float) -> str:
     """`2 d 3 h`, `1 h 05 min`, `12 min`, `40 s`: two units at most."""
     whole = round(seconds)

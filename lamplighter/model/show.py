@@ -216,8 +216,19 @@ def report_rows(outcomes: Iterable[HostOutcome]) -> list[dict[str, str]]:
     ]
 
 
-def report_page(run: str, plan: Plan | None, ending: Ended, overdue: Iterable[Due] = ()) -> str:
-    """The report as a page; `overdue` are the site's reviews of emergencies that should have been done."""
+def report_page(
+    run: str, plan: Plan | None, ending: Ended, overdue: Iterable[Due] = (),
+    times: Iterable[tuple[str, str]] = (),
+) -> str:
+    """The report as a page.
+
+    Args:
+        run: its id.
+        plan: as stored; None when it ended before there was one.
+        ending: how it ended.
+        overdue: the site's reviews of emergencies that should have been done.
+        times: who held the run for how long, see `lamplighter.model.clocks.clock_lines`.
+    """
     lines = [f"# {ending.state}: {escape(run)}", "", escape(ending.message), ""]
     for line in overdue_lines(overdue):
         lines += [f"> ⚠️ {escape(line)}", ""]
@@ -225,7 +236,8 @@ def report_page(run: str, plan: Plan | None, ending: Ended, overdue: Iterable[Du
         lines += [
             f"Requested by {escape(plan.requester.id)} ({plan.requester.known}), plan `{plan.digest}`.", ""
         ]
-    lines += [f"**{sentence(tally(ending.outcomes))}**", "", "| host | wave | state | what happened |"]
+    lines += [f"{name}: {escape(text)}  " for name, text in times]
+    lines += ["", f"**{sentence(tally(ending.outcomes))}**", "", "| host | wave | state | what happened |"]
     lines += ["|---|---|---|---|"]
     shown = sorted(ending.outcomes, key=lambda one: one.terminal in _WELL)[:MAX_ROWS]
     lines += [_report_row(row) for row in report_rows(shown)]
