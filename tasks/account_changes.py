@@ -20,7 +20,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Health, Outcome, StepResult
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.secrets import Secret
-from tasks.accounts import AccountFacts, Guard, judge_reset, plan_reset, plan_unlock, refusals
+from tasks.accounts import AccountFacts, Guard, judge_reset, plain, plan_reset, plan_unlock, refusals
 from tasks.passwords import PasswordPolicy, Style, generate
 
 
@@ -96,7 +96,7 @@ class ResetPassword:
         after = self.system.read(facts.pin, session, self.clock())
         if problems := _after_reset(after, unlocked=step.args["unlock"] is True):
             raise RemoteFailedError(
-                f"the directory accepted the password of {facts.login}, but {problems[0]}",
+                f"the directory accepted the password of {plain(facts.login)}, but {problems[0]}",
                 where=session.server,
                 changed="The password was set",
                 advice="Look at the account before the password is handed out",
@@ -157,7 +157,7 @@ class UnlockAccount:
         after = self.system.read(facts.pin, session, self.clock())
         if after.locked:
             raise RemoteFailedError(
-                f"{facts.login} is locked again, or still",
+                f"{plain(facts.login)} is locked again, or still",
                 where=session.server,
                 changed="The lockout was lifted once",
                 advice="Find what keeps using an old password: " + "; ".join(after.hints),
@@ -175,7 +175,7 @@ class UnlockAccount:
     def verify(self, host: Host, plan: HostPlan, session: Directory) -> Health:  # noqa: ARG002 - one account
         """Whether the account is unlocked."""
         facts = [self.system.read(step.args["pin"], session, self.clock()) for step in plan.steps]
-        return Health(tuple(f"{one.login} is locked again" for one in facts if one.locked))
+        return Health(tuple(f"{plain(one.login)} is locked again" for one in facts if one.locked))
 
 
 def _again(operation: ResetPassword | UnlockAccount, step: Step, session: Directory) -> AccountFacts:
@@ -188,7 +188,7 @@ def _again(operation: ResetPassword | UnlockAccount, step: Step, session: Direct
         )
     if dict(facts.mark) != step.args["mark"]:
         raise RefusedError(
-            f"the password of {facts.login} was set by somebody else since the plan was made",
+            f"the password of {plain(facts.login)} was set by somebody else since the plan was made",
             where=session.server,
             changed="Nothing was changed",
             advice="Ask the user whether they still need help, and start anew if so",
@@ -207,9 +207,9 @@ def _require_server(step: Step, session: Directory) -> None:
 
 
 def _after_reset(facts: AccountFacts, *, unlocked: bool) -> list[str]:
-    problems = [] if facts.must_change else [f"{facts.login} need not change the password at the next login"]
+    problems = [] if facts.must_change else [f"{plain(facts.login)} need not change the password at the next login"]
     if unlocked and facts.locked:
-        problems.append(f"{facts.login} is locked")
+        problems.append(f"{plain(facts.login)} is locked")
     return problems
 
 
@@ -218,4 +218,4 @@ def _evidence(what: str, facts: AccountFacts, before: Mapping[str, Json]) -> Evi
         "pin": facts.pin, "server": facts.server, "before": dict(before), "after": dict(facts.mark),
         "must_change": facts.must_change, "locked": facts.locked,
     }
-    return Evidence(f"{facts.login}: {what}", data)
+    return Evidence(f"{plain(facts.login)}: {what}", data)

@@ -6,6 +6,7 @@ that apply are told, and what cannot be read counts against the reset.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +18,7 @@ from lamplighter.model.directory import Entry
 from lamplighter.model.dn import within_any
 from lamplighter.model.outcome import Evidence, Outcome, StepResult, Terminal
 from lamplighter.model.plan import HostPlan, Step
+from lamplighter.transports.text import clean
 from tasks.passwords import PasswordPolicy
 
 SHOWN = 5
@@ -119,12 +121,18 @@ class AccountFacts:
     def relevant(self) -> JsonObject:
         """What must not change between plan and apply. Wrong passwords may go on being typed."""
         return {
-            "pin": self.pin, "dn": self.dn, "login": self.login, "missing": list(self.missing),
-            "protected": list(self.protected), "admin_count": self.admin_count, "built_in": self.built_in,
-            "service": list(self.service), "disabled": self.disabled, "expired": self.expired,
+            "pin": self.pin, "dn": plain(self.dn), "login": plain(self.login), "missing": list(self.missing),
+            "protected": [plain(one) for one in self.protected], "admin_count": self.admin_count,
+            "built_in": self.built_in, "service": [plain(one) for one in self.service],
+            "disabled": self.disabled, "expired": self.expired,
             "locked": self.locked, "admin_locked": self.admin_locked, "unchangeable": self.unchangeable,
             "mark": {key: self.mark[key] for key in sorted(self.mark)},
         }
+
+
+def plain(text: str) -> str:
+    """What a directory said, in one spelling (NFC) and without what could deceive a reader."""
+    return unicodedata.normalize("NFC", clean(text))
 
 
 def refusals(facts: AccountFacts, guard: Guard) -> tuple[Refusal, ...]:
@@ -145,7 +153,7 @@ def _refusals(facts: AccountFacts, guard: Guard) -> Iterator[Refusal]:
         (Rule.OUTSIDE, not within_any(facts.dn, guard.delegated), "it is in none of the delegated OUs"),
         (Rule.DENIED, _is_denied(facts, guard), "it is on the site's deny-list"),
     )
-    return (Refusal(rule, why) for rule, applies, why in cases if applies)
+    return (Refusal(rule, plain(why)) for rule, applies, why in cases if applies)
 
 
 def _is_denied(facts: AccountFacts, guard: Guard) -> bool:
@@ -218,12 +226,14 @@ def plan_reset(target: str, facts: AccountFacts, guard: Guard, *, unlock: bool) 
     if against:
         return _refused(target, facts, against)
     lifts = unlock and facts.locked
-    summary = f"set a generated password for {facts.login}, to be changed at the next login"
+    login, dn = plain(facts.login), plain(facts.dn)
+    policy = {**facts.policy.to_json(), "source": plain(facts.policy.source)}
+    summary = f"set a generated password for {login}, to be changed at the next login"
     step = Step(
         RESET, "account.reset", summary + (", and unlock the account" if lifts else ""),
-        {**_args(facts), "unlock": lifts, "policy": facts.policy.to_json()},
+        {**_args(facts), "unlock": lifts, "policy": policy},
     )
-    notes = (f"{facts.login} is {facts.dn}", diagnose(facts).sentence)
+    notes = (f"{login} is {dn}", diagnose(facts).sentence)
     return HostPlan.of(target, facts, (step,), notes=notes)
 
 
@@ -233,10 +243,11 @@ def plan_unlock(target: str, facts: AccountFacts, guard: Guard) -> HostPlan:
     if against:
         return _refused(target, facts, against)
     found = diagnose(facts)
-    notes = (f"{facts.login} is {facts.dn}", found.sentence, *found.hints)
+    login, dn = plain(facts.login), plain(facts.dn)
+    notes = (f"{login} is {dn}", found.sentence, *map(plain, found.hints))
     if not facts.locked:
         return HostPlan.of(target, facts, (), f"{Rule.NOT_LOCKED}: {found.sentence}", notes=notes)
-    step = Step(UNLOCK, "account.unlock", f"unlock {facts.login}", _args(facts))
+    step = Step(UNLOCK, "account.unlock", f"unlock {login}", _args(facts))
     return HostPlan.of(target, facts, (step,), notes=notes)
 
 
@@ -246,7 +257,7 @@ def _refused(target: str, facts: AccountFacts, against: Sequence[Refusal]) -> Ho
 
 
 def _args(facts: AccountFacts) -> dict[str, Json]:
-    return {"pin": facts.pin, "login": facts.login, "server": facts.server, "mark": dict(facts.mark)}
+    return {"pin": facts.pin, "login": plain(facts.login), "server": facts.server, "mark": dict(facts.mark)}
 
 
 def judge_reset(before: Mapping[str, Json], after: Mapping[str, Json]) -> Outcome:
@@ -273,7 +284,8 @@ def require_one(wanted: str, found: Sequence[str]) -> None:
     """
     if len(found) == 1:
         return
-    listed = "; ".join(found[:SHOWN]) + ("; and more" if len(found) > SHOWN else "")
+    listed = "; ".join(plain(one) for one in sorted(found)[:SHOWN])
+    listed += "; and more" if len(found) > SHOWN else ""
     raise RefusedError(
         f"{len(found)} accounts have the login, mail address or employee number {wanted!r}"
         + (f": {listed}" if listed else ""),

@@ -39,6 +39,7 @@ from lamplighter.transports import ldap_ber as ber
 from lamplighter.transports.ldap_errors import NO_SUCH_OBJECT, SUCCESS, refused
 from lamplighter.transports.ldap_settings import LdapSettings
 from lamplighter.transports.ldap_wire import Control, Wire
+from lamplighter.transports.text import clean
 
 PAGE = 500
 POLICY_REQUEST: Control = (ber.PASSWORD_POLICY, False, None)
@@ -125,7 +126,7 @@ class LdapSession:
             for change in changes
         }
         request = modify_operation(dn, plain, auto_encode=False)
-        self._change("modifyRequest", request, f"{dn} could not be changed", secrets)
+        self._change("modifyRequest", request, f"{clean(dn)} could not be changed", secrets)
 
     def set_password(self, dn: str, new: Hidden) -> None:
         """Set a password; see `Directory.set_password`."""
@@ -134,7 +135,7 @@ class LdapSession:
         value["userIdentity"] = UserIdentity(dn.encode())
         value["newPasswd"] = NewPasswd(secret.encode())
         request = extended_operation(_SET_PASSWORD, encode(value))
-        self._change("extendedReq", request, f"the password of {dn} could not be set", (secret,))
+        self._change("extendedReq", request, f"the password of {clean(dn)} could not be set", (secret,))
 
     def close(self) -> None:
         """Give the connection back; never raises."""
@@ -190,7 +191,7 @@ def _entry(message: ber.Message) -> Entry:
     for name, values in attributes.items():
         plain, partial, span = name.partition(";range=")  # MS-ADTS 3.1.1.3.1.3.3
         if partial and not span.endswith("-*"):
-            raise OutputTooLargeError(f"{plain} of {dn} has more values than the server gives at once")
+            raise OutputTooLargeError(f"{plain} of {clean(dn)} has more values than the server gives at once")
         whole[plain] = values
     return Entry(dn, whole)
 

@@ -14,6 +14,7 @@ from lamplighter.errors import (
     UnusableError,
 )
 from lamplighter.model.directory import Directory
+from lamplighter.model.dn import join_dn
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import StepResult, Terminal
 from lamplighter.model.plan import HostPlan, facts_digest
@@ -26,7 +27,7 @@ from tasks.accounts import Guard, Rule
 from tasks.active_directory import ActiveDirectory
 from tasks.openldap import OpenLdap as OpenLdapAccounts
 from tasks.passwords import Style
-from tests.lab import openldap, samba_ad
+from tests.lab import ldif, openldap, samba_ad
 from tests.lab.openldap import OpenLdap
 from tests.lab.samba_ad import SambaAd
 
@@ -160,6 +161,23 @@ def test_none_or_several_are_refused(which: str, request: pytest.FixtureRequest)
     for wanted in ("ghost", "twin*", "twin1)(uid=*", "\0", "\U0001f600"):
         with pytest.raises(RefusedError, match="0 accounts"):
             bench.plan(bench.reset(), wanted)
+
+
+@pytest.mark.parametrize("which", ["ad", "ol"])
+def test_an_awkward_name_is_reset_like_any_other(which: str, request: pytest.FixtureRequest) -> None:
+    bench: Bench = request.getfixturevalue(which)
+    name = 'Ro\u0065\u0301, "J\u202eane" (#1) \\ \U0001f600'
+    fields = {"objectClass": "user" if which == "ad" else "inetOrgPerson", "description": name}
+    base = samba_ad.STAFF if which == "ad" else openldap.PEOPLE
+    if which == "ad":
+        fields |= {"sAMAccountName": "awkward", "unicodePwd": samba_ad.quoted(OLD), "userAccountControl": 512}
+    else:
+        fields |= {"uid": "awkward", "sn": name, "userPassword": OLD}
+    bench.server.admin.apply(ldif.add(join_dn(("cn", name), base=base), fields))
+    plan = bench.plan(bench.reset(), "awkward")
+    assert "\u202e" not in repr(plan)
+    assert plan.facts
+    bench.apply(bench.reset(), plan)
 
 
 def rules(bench: Bench, wanted: str) -> set[str]:

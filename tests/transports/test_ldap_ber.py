@@ -66,6 +66,12 @@ def test_entries_keep_octets_as_they_are(values: list[bytes], dn: str) -> None:
     assert ber.read_entry(ber.read_message(frame)) == (dn, {"objectguid": tuple(values)})
 
 
+@pytest.mark.parametrize("data", [b"\x04\x05abcd", b"\x04", b"\x04\x82\x01", b"\x1f\x01a", b"\x04\x80a\0\0"])
+def test_what_does_not_fit_is_refused(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        ber.items(data)
+
+
 def test_an_attribute_twice_is_refused() -> None:
     one = rogue.tlv(0x30, rogue.tlv(4, b"cn"), rogue.tlv(0x31, rogue.tlv(4, b"x")))
     with pytest.raises(MalformedError, match="twice"):

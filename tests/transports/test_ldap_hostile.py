@@ -137,6 +137,21 @@ def test_more_entries_than_asked_for_are_an_error(ca: Ca, pem: Pem) -> None:
             session.search(equals("cn", "x"), [], most=20)
 
 
+@pytest.mark.parametrize(("span", "whole"), [("0-1499", False), ("0-*", True)])
+def test_a_part_of_a_list_is_never_taken_for_the_whole(ca: Ca, pem: Pem, span: str, *, whole: bool) -> None:
+    def answer(n: int) -> Iterator[bytes]:
+        yield rogue.entry(n, DN, **{f"member;range={span}": b"cn=x"})
+        yield rogue.result(n, rogue.SEARCH_DONE)
+
+    with RogueLdap(pem, {rogue.SEARCH: answer}) as server, transport(ca, server) as directory:
+        session = directory.connect()
+        if whole:
+            assert session.search(equals("cn", "x"), ["member"])[0].texts("member") == ("cn=x",)
+        else:
+            with pytest.raises(OutputTooLargeError, match="more values"):
+                session.search(equals("cn", "x"), ["member"])
+
+
 def test_a_cookie_that_never_ends_hits_the_deadline(ca: Ca, pem: Pem) -> None:
     value = rogue.tlv(0x30, rogue.number(0), rogue.tlv(4, b"again"))
     paged = rogue.tlv(0xA0, rogue.tlv(0x30, rogue.tlv(4, b"1.2.840.113556.1.4.319"), rogue.tlv(4, value)))

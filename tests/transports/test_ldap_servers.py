@@ -149,20 +149,6 @@ def test_a_large_answer_comes_in_pages_and_has_a_cap(slapd: OpenLdap, slapd_sess
     assert len(slapd_session.search(equals("uid", "many7"), [])) == 1
 
 
-def test_many_members_are_never_a_shorter_list(ad: SambaAd, ad_session: LdapSession) -> None:
-    ou = samba_ad.MANAGERS
-    ad.admin.apply("".join(
-        ldif.add(f"CN=c{i},{ou}", {"objectClass": "contact"}) for i in range(1501)
-    ))
-    group = ad.group("crowd", *(f"CN=c{i},{ou}" for i in range(1501)), ou=ou)
-    try:
-        entry = ad_session.get(group, ["member"])
-    except OutputTooLargeError:
-        return  # as Active Directory would have it: 1500 at a time
-    assert entry is not None
-    assert len(entry.all_octets("member")) == 1501
-
-
 def test_scopes_and_what_is_not_there(slapd_session: LdapSession) -> None:
     assert slapd_session.get(f"uid=ghost,{openldap.PEOPLE}", ["cn"]) is None
     with pytest.raises(NoSuchEntryError):
@@ -265,7 +251,7 @@ def test_openldap_password_policy(slapd: OpenLdap, slapd_session: LdapSession) -
 
 
 def test_a_server_that_hangs_in_the_middle(slapd: OpenLdap) -> None:
-    settings = of_slapd(slapd, timeout=0.5, connect_timeout=0.5)
+    settings = of_slapd(slapd, timeout=2.0, connect_timeout=2.0)
     with LdapTransport(settings, lambda _: Secret(openldap.SERVICE_PASSWORD)) as directory:
         session = directory.connect()
         slapd.pause()
