@@ -207,9 +207,10 @@ def _require_server(step: Step, session: Directory) -> None:
 
 
 def _after_reset(facts: AccountFacts, *, unlocked: bool) -> list[str]:
-    problems = [] if facts.must_change else [f"{plain(facts.login)} need not change the password at the next login"]
+    login = plain(facts.login)
+    problems = [] if facts.must_change else [f"{login} need not change the password at the next login"]
     if unlocked and facts.locked:
-        problems.append(f"{plain(facts.login)} is locked")
+        problems.append(f"{login} is locked")
     return problems
 
 
