@@ -94,7 +94,8 @@ class Process(Command):
             start_new_session=True,
         )
         pumps = [threading.Thread(target=self._pump, args=(name,), daemon=True) for name in STREAMS]
-        threading.Thread(target=self._watch, args=(pumps,), daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, args=(pumps,), daemon=True)
+        self._watcher.start()
 
     def write(self, data: bytes, *, end: bool) -> None:
         stdin = self._process.stdin
@@ -111,9 +112,7 @@ class Process(Command):
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self.finish(-9 & 0xFFFFFFFF)
-        self._process.wait()
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.close()  # type: ignore[union-attr]
+        self._watcher.join()
 
     def _pump(self, name: str) -> None:
         pipe = getattr(self._process, name)
@@ -128,7 +127,10 @@ class Process(Command):
             pump.start()
         for pump in pumps:
             pump.join()
-        self.finish(self._process.wait() & 0xFFFFFFFF)
+        code = self._process.wait()
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        self.finish(code & 0xFFFFFFFF)
 
 
 class EndedError(Exception):

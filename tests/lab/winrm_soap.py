@@ -115,11 +115,12 @@ class Service:
         return action, 200, _envelope(f"{request.action}Response", request.message_id, body)
 
     def close(self) -> None:
-        """Kill whatever still runs."""
-        for shell in list(self.shells.values()):
+        """Forget every shell, and kill whatever still runs in it."""
+        with self._lock:
+            shells, self.shells = self.shells, {}
+        for shell in shells.values():
             for command in shell.commands.values():
                 command.kill()
-        self.shells.clear()
 
     def _create(self, _request: Request, user: str) -> str:
         if user.endswith("outsider"):

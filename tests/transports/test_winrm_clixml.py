@@ -17,7 +17,7 @@ HEAD = '<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2
         ("", ""),
         ("plain words\n", "plain words\n"),
         ("#< CLIXML\n", ""),
-        (f'#< CLIXML\n{HEAD}<S S="Error">No_x000D__x000A_at line 3_x000D__x000A_</S></Objs>', "No\nat line 3"),
+        (f'#< CLIXML\n{HEAD}<S S="Error">No_x000D__x000A_at line 3_x000D_</S></Objs>', "No\nat line 3"),
         (f'{HEAD}<S S="Warning">careful</S><S S="verbose">no</S></Objs>', "careful"),
         (f'{HEAD}<Obj S="progress" RefId="0"><MS><S N="A">Preparing modules</S></MS></Obj></Objs>', ""),
         (f'c\n{HEAD}<S S="Error">a</S></Objs>d{HEAD}<S S="Error">b</S></Objs>\ne', "c\nadb\ne"),
