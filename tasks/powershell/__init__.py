@@ -1,8 +1,8 @@
-"""PowerShell actions: one verb and noun per `.ps1`, and beside it a `.json` that says what goes in and comes out.
+"""PowerShell actions: one verb and noun per `.ps1`, and a `.json` beside it with what goes in and comes out.
 
-The rules they keep are tested in `tests/tasks/test_powershell.py`: comment-based help, `[CmdletBinding()]` with
-`SupportsShouldProcess` where something is changed, typed parameters, `$ErrorActionPreference = 'Stop'`, approved
-verbs, no aliases, one JSON object out. No PowerShell was at hand to run them: see the page on Windows hosts.
+The rules they keep are tested in `tests/tasks/test_powershell.py`: comment-based help, `[CmdletBinding()]`
+with `SupportsShouldProcess` where something is changed, typed parameters, `$ErrorActionPreference = 'Stop'`,
+approved verbs, no aliases, one JSON object out. None of them ran on Windows yet: see docs/windows-hosts.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def load(name: str) -> PowerShellScript:
     """
     path = FOLDER / f"{name}.ps1"
     declared = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    return PowerShellScript(name, path.read_text(encoding="utf-8"), declared["parameters"], declared["output"])
+    text = path.read_text(encoding="utf-8")
+    return PowerShellScript(name, text, declared["parameters"], declared["output"])
 
 
 def names() -> tuple[str, ...]:
