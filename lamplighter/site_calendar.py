@@ -334,7 +334,7 @@ def _frozen(calendar: Calendar, window: MaintenanceWindow, begin: int, end: int)
     """When no host of the window's groups can be changed for freezes."""
     return merge(
         each.span for freeze in calendar.freezes
-        if {"all", *window.groups} & set(freeze.groups)
+        if "all" in freeze.groups or set(window.groups) <= set(freeze.groups)
         for each in freeze.dates.occurrences(begin, end)
     )
 

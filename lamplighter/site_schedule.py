@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import zoneinfo
 
 from dateutil.rrule import rrulestr  # type: ignore[import-untyped]  # its stubs are not among the dependencies
 
+from lamplighter.model.cron import FIELDS, ITEM, number
 from lamplighter.model.selection import closest
 
 MAX_RRULE = 6500  # characters; Prefect takes no longer ones
-
-_MONTHS = {name: number for number, name in enumerate(
-    ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1)}
-_DAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
-_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
-    ("minute", 0, 59, {}), ("hour", 0, 23, {}), ("day of month", 1, 31, {}), ("month", 1, 12, _MONTHS),
-    ("day of week", 0, 7, _DAYS),
-)
-_ITEM = re.compile(r"(?:(?P<any>\*)|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d{1,4}))?", re.ASCII)
 
 
 def zone_problem(name: str) -> tuple[str, str]:
@@ -35,9 +26,9 @@ def zone_problem(name: str) -> tuple[str, str]:
 def cron_problem(text: str) -> str:
     """What is wrong with a cron rule of five fields (crontab(5)); empty when nothing is."""
     fields = text.split()
-    if len(fields) != len(_FIELDS):
+    if len(fields) != len(FIELDS):
         return f"has {len(fields)} fields and not five (minute hour day-of-month month day-of-week)"
-    for field, (name, low, high, words) in zip(fields, _FIELDS, strict=True):
+    for field, (name, low, high, words) in zip(fields, FIELDS, strict=True):
         for item in field.split(","):
             if not _is_item(item, low, high, words):
                 return f"has `{item[:30]}` as its {name}, which is from {low} to {high}"
@@ -45,18 +36,14 @@ def cron_problem(text: str) -> str:
 
 
 def _is_item(item: str, low: int, high: int, words: dict[str, int]) -> bool:
-    match = _ITEM.fullmatch(item)
+    match = ITEM.fullmatch(item)
     if match is None or (match["step"] and not 0 < int(match["step"]) <= high):
         return False
     if match["any"]:
         return True
-    first = _number(match["first"], words)
-    last = first if match["last"] is None else _number(match["last"], words)
+    first = number(match["first"], words)
+    last = first if match["last"] is None else number(match["last"], words)
     return low <= first <= last <= high
-
-
-def _number(text: str, words: dict[str, int]) -> int:
-    return int(text[:9]) if text.isdecimal() else words.get(text.lower(), -1)
 
 
 def rrule_problem(text: str) -> str:

@@ -47,6 +47,11 @@ def keep_decision(store: Store, function: str, line: str) -> str:
     return key
 
 
+def evidence_key(function: str, digest: str) -> str:
+    """Where the evidence that a decision names is kept."""
+    return f"{_folder(function)}evidence-{digest.removeprefix('sha256:')}"
+
+
 def keep_demotion(store: Store, function: str, demotion: Demotion) -> bool:
     """Record a demotion, once for each run it comes from.
 

@@ -18,6 +18,10 @@ from lamplighter.errors import LamplighterError
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("check", "check"),
     "sync": ("sync", "sync"),
+    "matrix": ("matrix", "matrix"),
+    "calendar": ("calendar", "calendar"),
+    "promote": ("promote", "promote"),
+    "demote": ("promote", "demote"),
     "plan": ("plan", "plan"),
     "show": ("show", "show"),
     "runs": ("runs", "runs"),

@@ -31,7 +31,8 @@ def check(
 ) -> None:
     """Report every mistake in a site's files. Reads only; exit 0 without mistakes, 1 with."""
     runbooks = {name: entry.runbook for name, entry in discover().items()} or None
-    found = {folder.name: check_site(folder, runbooks, here=here) for folder in _folders(site)}
+    now = int(time.time())
+    found = {folder.name: check_site(folder, runbooks, here=here, now=now) for folder in _folders(site)}
     wrong = any(found.values())
     if as_json:
         sites = [
