@@ -14,6 +14,7 @@ from functools import cached_property
 
 import lamplighter
 from lamplighter.drafting import Request, draft, window_of
+from lamplighter.ending import Ending, conclude
 from lamplighter.errors import LedgerBrokenError, NotApprovedError, SelectionError, SiteError, StoreError
 from lamplighter.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key
 from lamplighter.journal import Journal
@@ -25,7 +26,7 @@ from lamplighter.model.envelope import MAX_LINE
 from lamplighter.model.gate import GatePolicy, GateResult, obstacles
 from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
-from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence, tally
+from lamplighter.model.outcome import HostOutcome, RunState, Terminal, tally
 from lamplighter.model.plan import Plan, Window, read_plan
 from lamplighter.model.review import SECONDS as REVIEW_SECONDS
 from lamplighter.model.review import Due
@@ -40,7 +41,7 @@ from lamplighter.stages import demote_after
 from lamplighter.store import Store
 from lamplighter.survey import Surveyed, survey
 from lamplighter.terms import Terms
-from lamplighter.turn import Means
+from lamplighter.turn import PATIENCE, Means
 
 __all__ = ["Ending", "Run", "conclude", "drop_line", "dropped_lines", "plan_key"]
 
@@ -58,15 +59,6 @@ def tell_internal_of_emergency(run: Run, plan: Plan, result: GateResult) -> None
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended: what its report shows."""
-
-    state: RunState
-    message: str
-    outcomes: tuple[HostOutcome, ...]
-
-
 @dataclass
 class Run:
     """See the module's docstring.
@@ -80,7 +72,8 @@ class Run:
         leases: so that one run at a time changes a host.
         clock: seconds since the epoch.
         sleep: waits out a soak.
-        pause: seconds between looks at a host that cannot be reached.
+        pause, patience: seconds between looks at a host that cannot be reached; and, when it was begun
+            before, until it is given up.
         journal: the ledger and what it says so far.
     """
 
@@ -93,6 +86,7 @@ class Run:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     pause: float = 10.0
+    patience: float = PATIENCE
     journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:
@@ -331,7 +325,8 @@ class Run:
     ) -> Rollout:
         """What carries the plan's waves out."""
         means = Means(
-            self.id, self.request.operation, self.connect, self.journal, self.leases, self.guard, self.pause
+            self.id, self.request.operation, self.connect, self.journal, self.leases, self.guard, self.pause,
+            self.patience,
         )
         return Rollout(
             self.plan(), self.site.inventory.hosts, means, progress, tick, self.sleep, self.clock
@@ -390,15 +385,3 @@ class Run:
             return {0: tuple(host.name for host in self.hosts)}
         except SelectionError:
             return {}
-
-
-def conclude(history: History, outcomes: tuple[HostOutcome, ...]) -> Ending:
-    """The state a run ends in: as decided at a gate or brake, else by its hosts."""
-    counts = tally(outcomes)
-    told = sentence(counts)
-    if history.ending is not None:
-        return Ending(history.ending, f"{told}. {history.why}", outcomes)
-    spent = [outcome.host for outcome in outcomes if outcome.terminal.spends_budget]
-    if spent:
-        return Ending(RunState.FAILED, f"{told}. Look at: {', '.join(spent[:10])}", outcomes)
-    return Ending(RunState.COMPLETED, told, outcomes)

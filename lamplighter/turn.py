@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import (
+    AuthFailedError,
+    HostKeyError,
     LamplighterError,
     LeaseHeldError,
     LedgerError,
@@ -38,6 +41,7 @@ from lamplighter.model.outcome import Evidence, Health, HostOutcome, Outcome, St
 from lamplighter.model.plan import HostPlan, Step, facts_digest
 from lamplighter.model.session import Connect, Session
 
+PATIENCE = 600.0
 LOOKS = 3
 """How often a host that cannot be reached is looked at before it counts as ill."""
 
@@ -65,6 +69,7 @@ class Means:
         leases: so that one run at a time changes a host.
         guard: see `Guard`.
         pause: seconds between looks at a host that cannot be reached.
+        patience: seconds for which a host that was begun before is waited for.
         stop: set when nothing more may begin.
     """
 
@@ -75,6 +80,7 @@ class Means:
     leases: Leases
     guard: Guard
     pause: float
+    patience: float = PATIENCE
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -154,12 +160,26 @@ class Turn:
         if fresh:
             # Asked again before the first step: the look at the host takes its time.
             self._means.guard((self._host.name,))
-        session = self._means.connect(self._host)
+        session = self._means.connect(self._host) if fresh else self._connect_patiently()
         try:
             end = self._drift(session) if fresh else None
             return end or self._steps(session, lease)
         finally:
             session.close()
+
+    def _connect_patiently(self) -> Session:
+        """Reach a host that was begun by a worker that died: it may be rebooting, as it was told to."""
+        deadline = time.monotonic() + self._means.patience
+        while True:
+            try:
+                return self._means.connect(self._host)
+            except (AuthFailedError, HostKeyError):
+                raise
+            except UnreachableError:
+                if time.monotonic() >= deadline:
+                    raise
+            if self._means.stop.wait(self._means.pause):
+                raise StoppedError
 
     def leave(self, terminal: Terminal, message: str, why: str = "") -> HostOutcome:
         """End a turn that cannot go on: close what is open, and say how far it came.

@@ -239,7 +239,7 @@ class Lab:
         ):
             yield Run(
                 run, request, self.store, ledger, connect or self.fleet.connect, leases,
-                self.clock.time, self.clock.sleep, 0.02,
+                self.clock.time, self.clock.sleep, 0.02, 0.1,
             )
 
     def sign(
