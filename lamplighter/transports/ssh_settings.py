@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamplighter.errors import UnreachableError
-from lamplighter.model.canonical import Json
 from lamplighter.model.inventory import Host
+from lamplighter.transports.hostvars import Reader
 
 DEFAULT_PORT = 22
 DEFAULT_CONNECT_TIMEOUT = 10.0
@@ -67,31 +66,21 @@ class SshSettings:
         """
         reader = _Reader(host.vars)
         settings = reader.settings(host)
-        if reader.mistakes:
-            raise UnreachableError(
-                "; ".join(reader.mistakes),
-                where=host.name,
-                changed="Nothing was sent to the host",
-                advice="Correct the host's variables in the inventory",
-            )
+        reader.finish(host)
         return settings
 
 
-class _Reader:
-    """Reads variables and collects every mistake."""
-
-    def __init__(self, variables: Mapping[str, Json]) -> None:
-        self._vars = variables
-        self.mistakes: list[str] = []
+class _Reader(Reader):
+    """The SSH ones."""
 
     def settings(self, host: Host) -> SshSettings:
-        connection = self._text("ansible_connection") or "ssh"
+        connection = self.text("ansible_connection") or "ssh"
         if connection not in _SSH_CONNECTIONS:
             self.mistakes.append(f"ansible_connection is {connection!r}, so this is no SSH host")
-        user = self._text("ansible_user") or getpass.getuser()
-        target = self._login(host.address, str(self._vars.get("ansible_port", DEFAULT_PORT)), user)
+        user = self.text("ansible_user") or getpass.getuser()
+        target = self._login(host.address, str(self.vars.get("ansible_port", DEFAULT_PORT)), user)
         key = self._path("ansible_ssh_private_key_file")
-        agent = self._vars.get("lamplighter_ssh_agent", False)
+        agent = self.vars.get("lamplighter_ssh_agent", False)
         if not isinstance(agent, bool):
             self.mistakes.append("lamplighter_ssh_agent is neither true nor false")
         elif key is None and not agent:
@@ -101,32 +90,18 @@ class _Reader:
             jumps=tuple(self._jumps(user)),
             key=key,
             certificate=self._path("lamplighter_ssh_certificate"),
-            passphrase=self._text("lamplighter_ssh_passphrase"),
+            passphrase=self.text("lamplighter_ssh_passphrase"),
             agent=agent is True,
-            sudo_password=self._text("lamplighter_sudo_password"),
-            connect_timeout=self._seconds("lamplighter_connect_timeout"),
+            sudo_password=self.text("lamplighter_sudo_password"),
+            connect_timeout=self.seconds("lamplighter_connect_timeout", DEFAULT_CONNECT_TIMEOUT),
         )
 
-    def _text(self, name: str) -> str:
-        value = self._vars.get(name, "")
-        if isinstance(value, str):
-            return value.strip()
-        self.mistakes.append(f"{name} is not text")
-        return ""
-
     def _path(self, name: str) -> Path | None:
-        text = self._text(name)
+        text = self.text(name)
         return Path(text).expanduser() if text else None
 
-    def _seconds(self, name: str) -> float:
-        value = self._vars.get(name, DEFAULT_CONNECT_TIMEOUT)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 600:  # noqa: PLR2004 - ten minutes
-            return float(value)
-        self.mistakes.append(f"{name} is not a number of seconds from 1 to 600")
-        return DEFAULT_CONNECT_TIMEOUT
-
     def _jumps(self, user: str) -> Iterator[Login]:
-        text = self._text("lamplighter_ssh_jump")
+        text = self.text("lamplighter_ssh_jump")
         for hop in filter(None, (part.strip() for part in text.split(","))):
             match = _HOP.fullmatch(hop)
             if match is None:
@@ -140,7 +115,4 @@ class _Reader:
             self.mistakes.append(f"{address!r} is not a host name or address")
         if not _USER.fullmatch(user):
             self.mistakes.append(f"{user!r} is not a user name")
-        number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0  # noqa: PLR2004 - 65535
-        if not 0 < number < 65536:  # noqa: PLR2004 - RFC 793 3.1: 16 bits
-            self.mistakes.append(f"{port!r} is not a port")
-        return Login(address, number, user)
+        return Login(address, self.port(port), user)

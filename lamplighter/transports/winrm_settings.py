@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from lamplighter.errors import UnreachableError
-from lamplighter.model.canonical import Json
 from lamplighter.model.inventory import Host
+from lamplighter.transports.hostvars import Reader
 
 HTTPS_PORT = 5986
 HTTP_PORT = 5985
@@ -21,7 +19,6 @@ _ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}|::[0-9A-Fa-f:.]*")
 _PATH = re.compile(r"/?([A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*)")
 _USER = re.compile(r"[^\s:\"/\[\];|=,+*?<>\x00-\x1f\x7f]{1,104}")
 _CLEAR = ("ansible_password", "ansible_winrm_password", "ansible_winrm_pass")
-_SECONDS = 600
 
 
 class Auth(StrEnum):
@@ -85,26 +82,16 @@ class WinRmSettings:
         """
         reader = _Reader(host.vars)
         settings = reader.settings(host)
-        if reader.mistakes:
-            raise UnreachableError(
-                "; ".join(reader.mistakes),
-                where=host.name,
-                changed="Nothing was sent to the host",
-                advice="Correct the host's variables in the inventory",
-            )
+        reader.finish(host)
         return settings
 
 
-class _Reader:
-    """Reads variables and collects every mistake."""
-
-    def __init__(self, variables: Mapping[str, Json]) -> None:
-        self._vars = variables
-        self.mistakes: list[str] = []
+class _Reader(Reader):
+    """The WinRM ones."""
 
     def settings(self, host: Host) -> WinRmSettings:
         self._refuse_unsafe()
-        port = self._port()
+        port = self.port(str(self.vars.get("ansible_port", HTTPS_PORT)))
         tls = self._tls(port)
         address = self._match("ansible_host", host.address, _ADDRESS, "a host name or address")
         settings = WinRmSettings(
@@ -112,15 +99,15 @@ class _Reader:
             port=port,
             tls=tls,
             path=self._match(
-                "ansible_winrm_path", self._text("ansible_winrm_path") or "wsman", _PATH, "a plain path"
+                "ansible_winrm_path", self.text("ansible_winrm_path") or "wsman", _PATH, "a plain path"
             ).removeprefix("/"),
             auth=self._auth(),
-            user=self._match("ansible_user", self._text("ansible_user"), _USER, "a user name"),
-            password=self._text("lamplighter_winrm_password"),
+            user=self._match("ansible_user", self.text("ansible_user"), _USER, "a user name"),
+            password=self.text("lamplighter_winrm_password"),
             ca=self._ca(tls),
-            service_name=self._text("ansible_winrm_kerberos_hostname_override") or address,
-            connect_timeout=self._seconds("lamplighter_connect_timeout", DEFAULT_CONNECT_TIMEOUT),
-            operation_timeout=self._seconds(
+            service_name=self.text("ansible_winrm_kerberos_hostname_override") or address,
+            connect_timeout=self.seconds("lamplighter_connect_timeout", DEFAULT_CONNECT_TIMEOUT),
+            operation_timeout=self.seconds(
                 "ansible_winrm_operation_timeout_sec", DEFAULT_OPERATION_TIMEOUT
             ),
         )
@@ -129,19 +116,19 @@ class _Reader:
 
     def _refuse_unsafe(self) -> None:
         """Ansible's ways to do without protection are refused, not ignored."""
-        connection = self._text("ansible_connection")
+        connection = self.text("ansible_connection")
         if connection not in {"winrm", "ansible.builtin.winrm"}:
             self.mistakes.append(f"ansible_connection is {connection!r}, so this is no WinRM host")
-        if self._text("ansible_winrm_server_cert_validation") not in {"", "validate"}:
+        if self.text("ansible_winrm_server_cert_validation") not in {"", "validate"}:
             self.mistakes.append("ansible_winrm_server_cert_validation: certificates are always validated")
-        if self._text("ansible_winrm_message_encryption") == "never":
+        if self.text("ansible_winrm_message_encryption") == "never":
             self.mistakes.append("ansible_winrm_message_encryption: messages are always encrypted")
-        if self._vars.get("ansible_winrm_proxy"):
+        if self.vars.get("ansible_winrm_proxy"):
             self.mistakes.append("ansible_winrm_proxy: no proxy is ever used")
         self.mistakes += [
             f"{name} holds a password in clear: put a reference into lamplighter_winrm_password"
             for name in _CLEAR
-            if self._vars.get(name)
+            if self.vars.get(name)
         ]
 
     def _agree(self, settings: WinRmSettings) -> None:
@@ -154,7 +141,7 @@ class _Reader:
             self.mistakes.append("Kerberos needs the host's name: ansible_host is an address")
 
     def _auth(self) -> Auth:
-        value = self._vars.get("ansible_winrm_transport", Auth.NTLM)
+        value = self.vars.get("ansible_winrm_transport", Auth.NTLM)
         names = [value] if isinstance(value, str) else value
         if isinstance(names, list) and len(names) == 1 and names[0] in list(Auth):
             return Auth(names[0])
@@ -163,44 +150,23 @@ class _Reader:
 
     def _tls(self, port: int) -> bool:
         default = "http" if port == HTTP_PORT else "https"  # as Ansible's winrm plugin
-        scheme = self._text("ansible_winrm_scheme") or default
+        scheme = self.text("ansible_winrm_scheme") or default
         if scheme not in {"http", "https"}:
             self.mistakes.append("ansible_winrm_scheme is neither http nor https")
         return scheme != "http"
 
     def _ca(self, tls: bool) -> Path | None:
-        text = self._text("ansible_winrm_ca_trust_path")
+        text = self.text("ansible_winrm_ca_trust_path")
         if tls and not text:
             self.mistakes.append(
                 "ansible_winrm_ca_trust_path is not set: https needs the file of the CA that signed the host"
             )
         return Path(text).expanduser() if tls and text else None
 
-    def _port(self) -> int:
-        text = str(self._vars.get("ansible_port", HTTPS_PORT))
-        number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0  # noqa: PLR2004 - 65535
-        if not 0 < number < 65536:  # noqa: PLR2004 - RFC 9293 3.1: 16 bits
-            self.mistakes.append("ansible_port is not a port")
-        return number
-
     def _match(self, name: str, text: str, pattern: re.Pattern[str], what: str) -> str:
         if not pattern.fullmatch(text):
             self.mistakes.append(f"{name}: {text!r} is not {what}" if text else f"{name} is not set")
         return text
-
-    def _text(self, name: str) -> str:
-        value = self._vars.get(name, "")
-        if isinstance(value, str):
-            return value.strip()
-        self.mistakes.append(f"{name} is not text")
-        return ""
-
-    def _seconds(self, name: str, default: float) -> float:
-        value = self._vars.get(name, default)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= _SECONDS:
-            return float(value)
-        self.mistakes.append(f"{name} is not a number of seconds from 1 to {_SECONDS}")
-        return default
 
 
 def _is_ip(text: str) -> bool:
