@@ -79,8 +79,9 @@ def test_each_kind_of_tampering_is_named() -> None:
     assert reason([*lines[:5], lines[4], *lines[5:]]) == (Break.DUPLICATE, 6)
     assert reason([*lines[:4], lines[4].replace(b"web5", b"web6"), *lines[5:]]) == (Break.EDITED, 5)
     assert reason([*lines[:9], lines[9][:-3]]) == (Break.TORN, 10)
-    after = make_record(11, "x", 1, "intent", {})[1]
-    assert reason([*chain(10, sealed=True), after]) == (Break.AFTER_SEAL, 11)
+    sealed = chain(10, sealed=True)
+    after = make_record(11, read_record(sealed[-1]).hash, 1, "intent", {})[1]
+    assert reason([*sealed, after]) == (Break.AFTER_SEAL, 11)
 
 
 def test_a_record_rewritten_with_a_hash_of_its_own_breaks_the_link_after_it() -> None:
