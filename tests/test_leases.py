@@ -16,13 +16,21 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lamplighter.errors import LeaseHeldError, StoreError
 from lamplighter.leases import Lease, Leases, _key
-from lamplighter.store import as_part
+from lamplighter.store import Store, as_part
 from lamplighter.store_directory import DirectoryStore
+from tests.s3kit import new_store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "store")
+    return new_store(request.getfixturevalue("seaweed"))
 
 
 class Time:
@@ -34,8 +42,8 @@ class Time:
         return self.now
 
 
-def test_a_host_is_held_by_one_run_at_a_time(store: DirectoryStore) -> None:
-    with Leases(store) as mine, Leases(store) as other:
+def test_a_host_is_held_by_one_run_at_a_time(anywhere: Store) -> None:
+    with Leases(anywhere) as mine, Leases(anywhere) as other:
         with mine.hold("web1", "run-1") as lease:
             lease.check()
             held = r"run run-1 \(process \d+ on .*\) has held web1 since"
@@ -68,12 +76,12 @@ def test_waiting_is_the_other_policy(store: DirectoryStore) -> None:
         assert 0.2 < time.monotonic() - began < 9
 
 
-def test_a_dead_runs_lease_expires_after_its_time_and_the_skew_of_clocks(store: DirectoryStore) -> None:
+def test_a_dead_runs_lease_expires_after_its_time_and_the_skew_of_clocks(anywhere: Store) -> None:
     clock = Time()
-    dead = Leases(store, ttl=60, clock=clock)
+    dead = Leases(anywhere, ttl=60, clock=clock)
     dead.acquire("web1", "run-1")
     dead.close()
-    other = Leases(store, ttl=60, skew=30, clock=clock)
+    other = Leases(anywhere, ttl=60, skew=30, clock=clock)
     for later in (0, 59, 30.9):
         clock.now += later
         with pytest.raises(LeaseHeldError):
@@ -83,11 +91,11 @@ def test_a_dead_runs_lease_expires_after_its_time_and_the_skew_of_clocks(store: 
     other.close()
 
 
-def test_the_same_run_resumes_its_own_lease_at_once(store: DirectoryStore) -> None:
-    dead = Leases(store)
+def test_the_same_run_resumes_its_own_lease_at_once(anywhere: Store) -> None:
+    dead = Leases(anywhere)
     lease = dead.acquire("web1", "run-1")
     dead.close()
-    with Leases(store) as again:
+    with Leases(anywhere) as again:
         resumed = again.acquire("web1", "run-1")
         dead.release(lease)
         claim = again.holder("web1")
@@ -177,12 +185,12 @@ print(won)
 """
 
 
-def test_racing_threads_never_hold_it_together(store: DirectoryStore) -> None:
+def test_racing_threads_never_hold_it_together(anywhere: Store) -> None:
     holders: set[str] = set()
     most, won = [0], [0]
 
     def race(run: str) -> None:
-        with Leases(store) as leases:
+        with Leases(anywhere) as leases:
             for _ in range(5):
                 try:
                     with leases.hold("web1", run):
