@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.canaries import search_session
 from tests.lab import Estate, HostSpec
 from tests.lab.demo_site import DemoSite
 from tests.lab.prefect_stack import PrefectStack
@@ -27,6 +28,13 @@ def _no_leftovers() -> None:
     """Remove what killed test runs left behind, before anything is started."""
     if os.geteuid() == 0:
         Estate.sweep()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Grep what all tests left behind for every canary, when everything has ended."""
+    yield
+    search_session(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
