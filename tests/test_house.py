@@ -18,7 +18,7 @@ TRANSPORTS = {
     "paramiko": "ssh", "winrm": "winrm", "requests": "winrm", "spnego": "winrm", "ldap3": "ldap",
     "boto3": "s3", "botocore": "s3",
 }
-PREFECT_LIVES_IN = re.compile(r"flows/.*|tasks/steps\.py|lamplighter/orchestrator\.py")
+PREFECT_LIVES_IN = re.compile(r"flows/.*|tasks/steps\.py|lamplighter/(orchestrator|worker)\.py")
 
 
 @lru_cache
@@ -51,7 +51,7 @@ def test_one_family_of_files_touches_a_transport_library(library: str) -> None:
     assert users == [path for path in users if path.as_posix().startswith(allowed)]
 
 
-def test_prefect_is_imported_in_three_places_only() -> None:
+def test_prefect_is_imported_in_four_places_only() -> None:
     users = [path for path in _sources("lamplighter", "tasks", "flows") if "prefect" in _imports(path)]
     assert users
     assert all(PREFECT_LIVES_IN.fullmatch(path.as_posix()) for path in users)

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "request": ("request", "request"),
     "standing": ("standing", "standing"),
     "review": ("review", "review"),
+    "worker": ("worker", "worker"),
     "sla": ("sla", "sla"),
     "notifications": ("notifications", "notifications"),
     "acknowledge": ("notifications", "acknowledge"),

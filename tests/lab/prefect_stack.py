@@ -105,10 +105,10 @@ class PrefectStack:
         self.start_server()
 
     def start_worker(self, pool: str) -> None:
-        """Start a process worker.
+        """Start a party's worker.
 
-        Without `--limit`: a worker that has one dies when a run is resumed while its suspended process
-        is still ending. The pool's own concurrency limit does the same and has no such trouble.
+        Without a limit of its own: a worker that has one dies when a run is resumed while its suspended
+        process is still ending. The pool's concurrency limit does the same and has no such trouble.
 
         Args:
             pool: made if need be.
@@ -116,17 +116,7 @@ class PrefectStack:
         name = f"worker-{pool}"
         self.start(
             name,
-            [
-                BIN / "prefect",
-                "worker",
-                "start",
-                "--pool",
-                pool,
-                "--type",
-                "process",
-                "--name",
-                name,
-            ],
+            [BIN / "lamplighter", "worker", "--pool", pool, "--name", name],
         )
         self._wait(name, lambda: self._has_worker(pool))
 
