@@ -1,0 +1,129 @@
+"""A worker that runs this checkout's flows, whatever Prefect's database says they are.
+
+Prefect lets everybody who can write to its API say what a worker does: a deployment's entry point and pull
+steps, a run's command, environment and working directory. With its own worker, access to the API is
+therefore a shell on the worker, and no approval would matter. This one takes three things from the API: a
+run's id, the name of its flow, and its parameters. The flow of that name is loaded from the checkout; the
+gate and the ledger do the rest. Nor is a state's stored result ever loaded here: it may name a pickle.
+
+`lamplighter worker --pool msp` starts it; `python -m lamplighter.worker` is one run's own process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import anyio
+from anyio.abc import TaskStatus
+from prefect import get_client
+from prefect._internal.control_listener import configure_from_env
+from prefect.client.schemas.objects import FlowRun
+from prefect.engine import handle_engine_signals
+from prefect.flow_engine import load_flow_run, run_flow
+from prefect.flows import Flow
+from prefect.runner._flow_run_executor import FlowRunExecutorContext
+from prefect.runner._starter_engine import EngineCommandStarter
+from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
+from lamplighter.derive.catalogue import discover, home
+from lamplighter.errors import SelectionError
+
+RUN_ID = "PREFECT__FLOW_RUN_ID"
+COMMAND = command_to_string([sys.executable, "-m", "lamplighter.worker"])
+
+
+class CheckoutWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResult]):
+    """See the module's docstring. Each run is a process that outlives a worker that dies."""
+
+    type = "lamplighter"
+    job_configuration = BaseJobConfiguration
+    job_configuration_variables = BaseVariables
+    _display_name = "Lamplighter"
+    _description = "Runs the flows of its own checkout as processes; takes no command from the API."
+
+    async def run(
+        self, flow_run: FlowRun, configuration: BaseJobConfiguration,
+        task_status: TaskStatus[int] | None = None,
+    ) -> BaseWorkerResult:
+        """Run one flow run in a process, and wait for its end.
+
+        Args:
+            flow_run: which; only its id matters.
+            configuration: what the API wants; not looked at.
+            task_status: is told the process id.
+        """
+        del configuration
+        found: list[Any] = []
+        async with FlowRunExecutorContext() as context:
+            # Without streaming: with its output streamed, a flow would die together with its worker.
+            starter = EngineCommandStarter(
+                command=COMMAND, cwd=home(), stream_output=False, control_channel=context.control_channel
+            )
+            executor = context.create_executor(
+                flow_run, starter, resolve_flow=_resolve, propose_submitting=False
+            )
+
+            async def execute(*, task_status: TaskStatus[Any] = anyio.TASK_STATUS_IGNORED) -> None:
+                found.append(await executor.submit(task_status=task_status))
+
+            async with anyio.create_task_group() as group:
+                handle = await group.start(execute)
+                if task_status is not None:
+                    task_status.started(handle.pid)
+        if not found or found[0].status_code is None:
+            raise RuntimeError("the flow run's process could not be started")
+        return BaseWorkerResult(status_code=found[0].status_code, identifier=str(handle.pid))
+
+
+def flow_named(name: str) -> Flow[..., Any]:
+    """The checkout's flow of that name.
+
+    Raises:
+        SelectionError: it has none; whatever else the API says of it, it is not run.
+    """
+    entries = discover(home())
+    if name not in entries:
+        raise SelectionError(
+            f"this checkout has no flow {name!r}", where=str(home()), changed="Nothing was run",
+            advice=f"It has: {', '.join(sorted(entries))}. Is the worker's checkout up to date?",
+        )
+    found: Flow[..., Any] = entries[name].flow
+    return found
+
+
+def serve(pool: str, name: str) -> None:
+    """Poll a work pool until told to stop.
+
+    Args:
+        pool: made if need be.
+        name: of this worker, as the UI shows it.
+    """
+    setup_signal_handlers_worker(os.getpid(), f"the worker {name}", print)
+    worker = CheckoutWorker(work_pool_name=pool, name=name)
+    anyio.run(worker.start)
+
+
+async def _resolve(flow_run: FlowRun) -> Flow[..., Any]:
+    """Prefect asks for a flow's hooks when its process was killed or cancelled."""
+    async with get_client() as client:
+        return flow_named((await client.read_flow(flow_run.flow_id)).name)
+
+
+def execute(environment: Mapping[str, str] = os.environ) -> None:
+    """Run the flow run that the environment names, in this process."""
+    configure_from_env()
+    flow_run_id = UUID(environment[RUN_ID])
+    with handle_engine_signals(flow_run_id):
+        flow_run = load_flow_run(flow_run_id)
+        with get_client(sync_client=True) as client:
+            name = client.read_flow(flow_run.flow_id).name
+        run_flow(flow_named(name), flow_run=flow_run, return_type="state")
+
+
+if __name__ == "__main__":
+    execute()
