@@ -1,6 +1,7 @@
 """`make demo`: a gated patch run on real hosts, from nothing to a verified ledger."""
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from tests.lab.estate import Estate
 from tests.lab.prefect_stack import BIN, ROOT, PrefectStack
 from tests.lab.spec import HostSpec
 
-NAME = "demo"
+SITE = "demo"
 APPROVER = "asha.patel@internal.example"
 PORT = 4200
 DONE = {"Completed", "Halted", "Rejected", "Expired", "Failed", "Crashed", "Cancelled"}
@@ -66,7 +67,7 @@ def up(*, by_hand: bool) -> int:
     _say("the report:")
     _show(stack, "show", run)
     _say("the ledger, checked offline:")
-    _show(stack, "verify", "--site", NAME)
+    _show(stack, "verify", "--site", SITE)
     _say(_explore(stack, site))
     return 0 if state == "Completed" else 1
 
@@ -74,10 +75,9 @@ def up(*, by_hand: bool) -> int:
 def down() -> int:
     """Stop server and workers, take the hosts down, remove the folder."""
     home = folder()
-    if (home / "prefect").exists():
-        PrefectStack(home / "prefect", port=PORT).stop()
+    PrefectStack(home / "prefect").stop()
     try:
-        Estate.attach(NAME).down()
+        Estate.attach(_estate_name()).down()
     except LabError:
         Estate.sweep()
     shutil.rmtree(home, ignore_errors=True)
@@ -85,15 +85,34 @@ def down() -> int:
     return 0
 
 
+def attach() -> tuple[DemoSite, PrefectStack]:
+    """Get hold of the demo that is up.
+
+    Errors: LabError when its hosts or its server are not.
+    """
+    site = DemoSite(folder(), Estate.attach(_estate_name()))
+    stack = PrefectStack(site.folder / "prefect", env=site.env)
+    if not stack.runs("server"):
+        raise LabError("the demo's Prefect server does not run; start it with `make demo`")
+    return site, stack
+
+
+def _estate_name() -> str:
+    """Estates are known by name on the whole machine; each folder's demo has its own."""
+    return f"demo-{hashlib.sha256(str(folder()).encode()).hexdigest()[:6]}"
+
+
 def _estate() -> Estate:
     """Start the hosts, or take those that run and give them their old packages back."""
+    name = _estate_name()
     try:
-        estate = Estate.attach(NAME)
+        estate = Estate.attach(name)
     except LabError:
+        PrefectStack(folder() / "prefect").stop()
         if folder().exists():
             shutil.rmtree(folder())
         _say("starting six Debian hosts (the first time, their base system is built: about a minute)")
-        estate = Estate(NAME, [HostSpec(name) for name in HOSTS], folder() / "estate", detached=True)
+        estate = Estate(name, [HostSpec(host) for host in HOSTS], folder() / "estate", detached=True)
         estate.up()
         return estate
     _say("the six hosts run already; they start over with the old packages")
@@ -103,12 +122,13 @@ def _estate() -> Estate:
 
 
 def _stack(site: DemoSite) -> PrefectStack:
-    stack = PrefectStack(site.folder / "prefect", port=PORT, env=site.env, detached=True)
-    if not stack.running:
+    stack = PrefectStack(site.folder / "prefect", port=PORT, env=site.env)
+    if not stack.runs("server"):
         _say("starting a Prefect server (SQLite) and the MSP's worker")
         stack.start_server()
+    if not stack.runs("worker-msp"):
         stack.start_worker("msp")
-        stack.deploy()
+    stack.deploy()
     return stack
 
 
@@ -128,7 +148,7 @@ def _follow(stack: PrefectStack, run: str, until: set[str]) -> str:
     end = time.monotonic() + 600
     while time.monotonic() < end:
         time.sleep(1)
-        listed = json.loads(stack.lamplighter("runs", "--site", NAME, "--json"))
+        listed = json.loads(stack.lamplighter("runs", "--site", SITE, "--json"))
         state = next((row["state"] for row in listed if row["run"] == run), "")
         if state:
             _tell_hosts(stack, run, told)

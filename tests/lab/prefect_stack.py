@@ -35,18 +35,14 @@ class PrefectStack:
     """A server on SQLite and loopback, and workers; everything below one folder.
 
     Args:
-        folder: made if need be and kept.
-        port: 0 for any free one.
+        folder: made if need be and kept; a server that was started in it before is found again.
+        port: the one to take if it is free.
         env: added to every process.
-        detached: whether it outlives this process.
     """
 
-    def __init__(
-        self, folder: Path, *, port: int = 0, env: Mapping[str, str] | None = None, detached: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, *, port: int = 0, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder.absolute()
-        self.port = port or _free_port()
-        self.detached = detached
+        self.port = self._remembered_port() or _free_port(port)
         self._extra = dict(env or {})
         self._file = self.folder / "processes.json"
         self._children: list[subprocess.Popen[bytes]] = []
@@ -85,6 +81,7 @@ class PrefectStack:
             LabError: with the end of its log.
         """
         (self.folder / "home").mkdir(parents=True, exist_ok=True)
+        (self.folder / "port").write_text(str(self.port), encoding="ascii")
         self.start(
             "server",
             [
@@ -187,10 +184,18 @@ class PrefectStack:
             child.wait()
         self._file.unlink(missing_ok=True)
 
-    @property
-    def running(self) -> bool:
-        """Whether the server answers."""
-        return self._healthy()
+    def runs(self, name: str) -> bool:
+        """Tell whether one of its processes runs.
+
+        Args:
+            name: `server`, or `worker-` and a pool.
+        """
+        known = self._processes()
+        return name in known and Process(*known[name]).alive
+
+    def _remembered_port(self) -> int:
+        path = self.folder / "port"
+        return int(path.read_text(encoding="ascii")) if path.exists() else 0
 
     def _processes(self) -> dict[str, list[int]]:
         if not self._file.exists():
@@ -238,8 +243,11 @@ def _signal_group(process: Process, number: int) -> None:
             return
 
 
-def _free_port() -> int:
+def _free_port(wanted: int = 0) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return _free_port()
         port: int = probe.getsockname()[1]
         return port
