@@ -25,6 +25,7 @@ from lamplighter.model.text import recordable
 from lamplighter.model.waves import too_many
 from lamplighter.site import Site
 from lamplighter.survey import Surveyed
+from lamplighter.targets import Targets, targets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Request:
         site: whose estate.
         operation: what is done, with the operator's options.
         requester: and how that is known.
-        selection: an Ansible host pattern.
+        selection: an Ansible host pattern, or an account's name.
         change_ref: ticket or change number; may be empty.
         emergency: whether the change is expedited.
         signed: the signed request, when there is one.
@@ -54,6 +55,11 @@ class Request:
     signed: str = ""
     override: str = ""
     due: int = 0
+
+    @property
+    def targets(self) -> Targets:
+        """What the runbook is about here."""
+        return targets_of(self.runbook, self.site)
 
     @property
     def asked(self) -> Asked:
@@ -108,7 +114,7 @@ def window_of(request: Request, now: float) -> Window:
     Raises:
         SelectionError: there is none.
     """
-    hosts = request.site.select(request.selection)
+    hosts = request.targets.timed(request.targets.select(request.selection))
     span = request.site.calendar.common(hosts, request.due or now, override=bool(request.override))
     if span is None:
         raise SelectionError(
@@ -137,8 +143,8 @@ def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float, 
     """
     host_plans = [_host_plan(request.operation, seen) for seen in surveyed]
     plan = build_plan(
-        request.runbook, order(request, run, stage, int(now)), host_plans, request.site.inventory.hosts,
-        now=int(now), nonce=secrets.token_hex(16),
+        request.runbook, order(request, run, stage, int(now)), host_plans,
+        request.targets.fleet(request.selection), now=int(now), nonce=secrets.token_hex(16),
     )
     if stage is Stage.DELEGATED and not request.override:
         plan = request.site.pre_authorised(plan)

@@ -8,7 +8,7 @@ a fact only when the request is signed for exactly this: site, runbook, hosts, o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from lamplighter.drafting import Request
 from lamplighter.errors import NotApprovedError, SelectionError
@@ -35,7 +35,7 @@ class Wanted:
         run: its id.
         runbook: the declaration.
         operation: what is done, with the operator's options.
-        hosts: an Ansible host pattern.
+        hosts: an Ansible host pattern, or an account's name.
         change_ref: ticket or change number; may be empty.
         requester: a person's id, or a signed request line.
         emergency: whether it is to be expedited.
@@ -101,7 +101,7 @@ def edited(wanted: Wanted, request: Request) -> tuple[str, ...]:
 def _reopened(wanted: Wanted, site: Site, opened: Record) -> Request:
     said = opened.fields
     try:
-        operation = type(wanted.operation)(**said["options"])
+        operation: Operation[Any] = replace(cast("Any", wanted.operation), **said["options"])
     except (TypeError, ValueError) as error:
         raise SelectionError(
             f"{wanted.run} was opened with options this version does not know", changed="Nothing was changed",

@@ -114,12 +114,12 @@ class Run:
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """The selected hosts, in inventory order.
+        """What was selected: hosts in inventory order, or an account.
 
         Raises:
             SelectionError: the pattern matches nothing, or names what the inventory does not know.
         """
-        return self.site.select(self.request.selection)
+        return self.request.targets.select(self.request.selection)
 
     # --- plan -------------------------------------------------------------------------------------
 
@@ -309,7 +309,8 @@ class Run:
                 its function forbids it; or any of this cannot be judged.
         """
         now = int(self.clock())
-        self._terms.allow(self.plan(), hosts, now, wave=wave)
+        timed = self.request.targets.timed(Host(name) for name in hosts)
+        self._terms.allow(self.plan(), [host.name for host in timed], now, wave=wave)
         result = self._stored[1].judge(self.history.approvals, now)
         if not result.passed:
             why = "; ".join(result.needed) or "the approval no longer counts"
@@ -329,7 +330,8 @@ class Run:
             self.patience,
         )
         return Rollout(
-            self.plan(), self.site.inventory.hosts, means, progress, tick, self.sleep, self.clock
+            self.plan(), self.request.targets.planned(self.plan()), means, progress, tick, self.sleep,
+            self.clock,
         )
 
     def end(self, state: RunState, why: str) -> None:
@@ -346,8 +348,9 @@ class Run:
         if not self.history.sealed:
             if self.history.plan:
                 self.rollout().settle()
-            why = self.history.why or "the run ended before"
-            self.journal.end_hosts(unreached(self._numbered(), self.history.hosts, why))
+            if unreached(self._numbered(), self.history.hosts, ""):
+                self.end(RunState.HALTED, "the run was closed before all of it was carried out")
+            self.journal.end_hosts(unreached(self._numbered(), self.history.hosts, self.history.why))
         order = {name: place for place, name in enumerate(self.site.inventory.hosts)}
         outcomes = sorted(self.history.hosts.values(), key=lambda one: order.get(one.host, len(order)))
         ending = conclude(self.history, tuple(outcomes))

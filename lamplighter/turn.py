@@ -39,7 +39,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import Evidence, Health, HostOutcome, Outcome, StepResult, Terminal
 from lamplighter.model.plan import HostPlan, Step, facts_digest
-from lamplighter.model.session import Connect, Session
+from lamplighter.model.session import Connect, Connection
 
 PATIENCE = 600.0
 LOOKS = 3
@@ -134,7 +134,7 @@ class Turn:
             LedgerError: it cannot be written; nothing was begun after that.
         """
         try:
-            with self._means.leases.hold(self._host.name, self._means.run) as lease:
+            with self._means.leases.hold(self._host.identity, self._means.run) as lease:
                 return self._work(lease)
         except LedgerError:
             raise
@@ -167,7 +167,7 @@ class Turn:
         finally:
             session.close()
 
-    def _connect_patiently(self) -> Session:
+    def _connect_patiently(self) -> Connection:
         """Reach a host that was begun by a worker that died: it may be rebooting, as it was told to."""
         deadline = time.monotonic() + self._means.patience
         while True:
@@ -207,7 +207,7 @@ class Turn:
 
     # --- drift ------------------------------------------------------------------------------------
 
-    def _drift(self, session: Session) -> HostOutcome | None:
+    def _drift(self, session: Connection) -> HostOutcome | None:
         """Why the host must be left alone, after one more look at its facts; None when it is as planned."""
         try:
             facts = self._means.operation.survey(self._host, session)
@@ -228,7 +228,7 @@ class Turn:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _steps(self, session: Session, lease: Lease) -> HostOutcome:
+    def _steps(self, session: Connection, lease: Lease) -> HostOutcome:
         for step in self._plan.steps:
             if self._means.stop.is_set():
                 raise StoppedError
@@ -243,7 +243,7 @@ class Turn:
         key = (self._host.name, step.id)
         return None if key in self._history.interrupted else self._history.outcomes.get(key)
 
-    def _carry_out(self, step: Step, session: Session) -> Outcome:
+    def _carry_out(self, step: Step, session: Connection) -> Outcome:
         name, journal = self._host.name, self._means.journal
         unit = unit_name(self._history.plan, name, step.id)
         if (name, step.id) in self._history.intents:
@@ -267,7 +267,7 @@ class Turn:
             self._means.guard((self._host.name,))
             self._cleared = True
 
-    def _begin_late(self, step: Step, session: Session, unit: str) -> Outcome:
+    def _begin_late(self, step: Step, session: Connection, unit: str) -> Outcome:
         """Begin a step that was announced and provably never began, if it may still begin."""
         try:
             end = None if self._done else self._drift(session)
@@ -280,7 +280,7 @@ class Turn:
             return Outcome(StepResult.FAILED, Evidence(f"it never began: {error}"))
         return self._apply(step, session, unit)
 
-    def _apply(self, step: Step, session: Session, unit: str) -> Outcome:
+    def _apply(self, step: Step, session: Connection, unit: str) -> Outcome:
         try:
             return Outcome(StepResult.OK, self._means.operation.apply(self._host, step, session, unit))
         except (RefusedError, SudoRefusedError) as error:
@@ -296,7 +296,7 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - logged; whatever went wrong, the intent needs its outcome
             return Outcome(StepResult.UNKNOWN, Evidence(unexpected(error)))
 
-    def _probe(self, step: Step, session: Session, unit: str) -> Outcome | None:
+    def _probe(self, step: Step, session: Connection, unit: str) -> Outcome | None:
         try:
             return self._means.operation.probe(self._host, step, session, unit)
         except LamplighterError as error:

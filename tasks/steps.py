@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from prefect import task
@@ -30,11 +31,12 @@ from lamplighter.model.outcome import HostOutcome, RunState, Terminal
 from lamplighter.model.plan import Plan
 from lamplighter.model.review import Due
 from lamplighter.model.runbook import ChangeType, Runbook
+from lamplighter.model.session import Connect
 from lamplighter.model.show import gate_page, plan_page, report_page, report_rows
 from lamplighter.opening import Wanted, edited, open_request
 from lamplighter.reviews import open_reviews, overdue
 from lamplighter.run import Run
-from lamplighter.site import load_site_named
+from lamplighter.site import Site, load_site_named
 from lamplighter.site_notify import load_notify
 from lamplighter.store import open_store
 from lamplighter.survey import Surveyed
@@ -48,23 +50,36 @@ PROGRESS_SECONDS = 2.0
 TELL_SECONDS = 20.0
 
 
+Reach = Callable[[Site], AbstractContextManager[Connect]]
+"""Opens what connects to a site's targets, for as long as a run takes."""
+
+
+@contextlib.contextmanager
+def over_ssh(site: Site) -> Iterator[Connect]:
+    """Reach the inventory's hosts."""
+    with SshTransport(site.host_keys) as transport:
+        yield transport.connect
+
+
 @contextlib.contextmanager
 def open_run(
     runbook: Runbook, site: str, hosts: str, operation: Operation[Any], *,
     change_ref: str = "", requester: str = "", emergency: bool = False, override: str = "",
+    reach: Reach = over_ssh,
 ) -> Iterator[Run]:
     """Open this flow run's ledger, or go on from it.
 
     Args:
         runbook: the declaration.
         site: name of a folder below the inventories.
-        hosts: an Ansible host pattern.
+        hosts: an Ansible host pattern, or an account's name.
         operation: what is done, with the operator's options.
         change_ref: ticket or change number.
         requester: who asks: a person's id, which is a claim, for nothing in Prefect proves it; or the line
             that `lamplighter request` printed.
         emergency: expedited; needs a signed request.
         override: why freezes are set aside; both parties sign for it then.
+        reach: how the targets are connected to.
 
     Raises:
         SiteError, SelectionError, NotApprovedError: what is wrong with the input; no ledger is left open.
@@ -85,10 +100,10 @@ def open_run(
         get_run_logger().warning("the ledger counts, and not what was changed since: %s", ", ".join(changed))
     with (
         Ledger.open(store, run_id, place.name) as ledger,
-        SshTransport(place.host_keys) as transport,
+        reach(place) as connect,
         Leases(store) as leases,
     ):
-        run = Run(run_id, request, store, ledger, transport.connect, leases)
+        run = Run(run_id, request, store, ledger, connect, leases)
         try:
             run.hosts  # noqa: B018 - a selection that matches nothing is an error before anything else
             yield run

@@ -19,7 +19,7 @@ from lamplighter.drafting import Request, draft
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.model.operation import Operation
 from lamplighter.model.plan import Requester
-from lamplighter.model.runbook import Runbook
+from lamplighter.model.runbook import On, Runbook
 from lamplighter.site import load_site_named
 from lamplighter.stages import stage_for
 from lamplighter.store import open_store
@@ -42,6 +42,8 @@ def plan(
     entry = named(runbook)
     if entry.runbook.operation is None:
         raise SelectionError(f"{runbook} changes nothing, so there is nothing to plan")
+    if entry.runbook.on is not On.HOSTS:
+        raise SelectionError(f"{runbook} is planned by its run alone", advice="Start it in Prefect's UI")
     place = load_site_named(site)
     progress = Console(stderr=True, highlight=False)
 

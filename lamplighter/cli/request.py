@@ -17,8 +17,10 @@ from lamplighter.errors import NotApprovedError
 from lamplighter.model.attest import Code
 from lamplighter.model.plan import Requester
 from lamplighter.model.request import NAMESPACE, SignedRequest, authenticate
+from lamplighter.model.runbook import On
 from lamplighter.signing import sign_line, signer_of
 from lamplighter.site import Site, load_site_named
+from lamplighter.targets import targets_of
 from lamplighter.timespan import seconds
 
 
@@ -44,7 +46,7 @@ def request(
 ) -> None:
     """Sign a request for one run, and start it."""
     entry, place, key = named(runbook), load_site_named(site), key.expanduser()
-    place.select(hosts)
+    targets_of(entry.runbook, place).select(hosts)
     operation = operation_of(entry.runbook, option or [])
     wanted = Request(
         entry.runbook, place, operation, Requester(""), hosts, change_ref, emergency=emergency
@@ -56,7 +58,7 @@ def request(
     )
     line = sign_line(signed.to_bytes(), key, NAMESPACE)
     _check(line, signed, place, now)
-    if print_only:
+    if print_only or entry.runbook.on is On.ACCOUNTS:  # who called is for the form to ask
         typer.echo(line)
         return
     _start(deployment or f"{runbook}/{site}", wanted, line)

@@ -19,8 +19,9 @@ from lamplighter.model.approval import Decision, Statement
 from lamplighter.model.attest import Code, attest, person_of
 from lamplighter.model.envelope import visible
 from lamplighter.model.plan import Limits
+from lamplighter.model.runbook import On, Runbook
 from lamplighter.model.show import when
-from lamplighter.model.standing import NAMESPACE, Standing
+from lamplighter.model.standing import ACCOUNTS, NAMESPACE, Standing
 from lamplighter.signing import sign_line, signer_of
 from lamplighter.site import Site, load_site_named
 from lamplighter.site_standing import FOLDER, StandingLine
@@ -62,8 +63,8 @@ def standing(
             taken.digest, Decision.REVOKE, signer, now, now + 1, secrets.token_hex(16), reason
         )
     else:
-        place.select(hosts)
         book = named(runbook).runbook
+        _check_selection(book, place, hosts)
         said = Standing(
             place.name, runbook, hosts, signer, now, now + seconds(valid_for), secrets.token_hex(16), reason,
             operation_of(book, option or []).options(), _limits(place.rollout(book)[0], limits or []),
@@ -71,6 +72,13 @@ def standing(
     line = sign_line(said.to_bytes(), key.expanduser(), APPROVAL if revoke else NAMESPACE)
     file = place.path / FOLDER / f"{'revoke' if revoke else runbook}-{said.id[:8]}.line"
     _write(file, line, place)
+
+
+def _check_selection(book: Runbook, place: Site, hosts: str) -> None:
+    if book.on is On.HOSTS:
+        place.select(hosts)
+    elif hosts != ACCOUNTS:
+        raise SelectionError(f"{book.id} is about accounts", advice=f"write --hosts {ACCOUNTS}")
 
 
 def _write(file: Path, line: str, place: Site) -> None:

@@ -45,6 +45,11 @@ class Host:
         return int(self.vars.get("ansible_port", SSH_PORT))
 
     @property
+    def identity(self) -> str:
+        """What one run at a time may change: the name, or what stays the same under every name."""
+        return str(self.vars.get("lamplighter_identity", self.name))
+
+    @property
     def ha_group(self) -> str:
         """Cluster peers share it and never stand in one wave; empty for a host on its own."""
         return str(self.vars.get("ha_group", ""))

@@ -8,25 +8,28 @@ waves, and are tested with data: `survey` issues commands and hands the text to 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
+
+from typing_extensions import TypeVar
 
 from lamplighter.model.canonical import JsonObject
 from lamplighter.model.finding import Finding
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Health, Outcome
 from lamplighter.model.plan import Facts, HostPlan, Step
-from lamplighter.model.session import Session
 
 F = TypeVar("F", bound=Facts)
+S_contra = TypeVar("S_contra", contravariant=True, default=Any)
+"""What it is done over: `session.Session` on a host, `directory.Directory` for an account."""
 
 
-class Operation(Protocol[F]):
-    """A change."""
+class Operation(Protocol[F, S_contra]):
+    """A change. It is a dataclass, and what `options` names are fields of it."""
 
     def options(self) -> JsonObject:
         """What the operator chose, as it goes into the plan."""
 
-    def survey(self, host: Host, session: Session) -> F:
+    def survey(self, host: Host, session: S_contra) -> F:
         """Read what the plan depends on; changes nothing.
 
         Raises:
@@ -37,7 +40,7 @@ class Operation(Protocol[F]):
     def plan(self, host: Host, facts: F) -> HostPlan:
         """Decide the steps, or the reason for none. Pure."""
 
-    def apply(self, host: Host, step: Step, session: Session, unit: str) -> Evidence:
+    def apply(self, host: Host, step: Step, session: S_contra, unit: str) -> Evidence:
         """Carry one step out; the only function that changes anything.
 
         Args:
@@ -52,7 +55,7 @@ class Operation(Protocol[F]):
             SessionLostError: it is not known how it ended; the engine probes.
         """
 
-    def probe(self, host: Host, step: Step, session: Session, unit: str) -> Outcome | None:
+    def probe(self, host: Host, step: Step, session: S_contra, unit: str) -> Outcome | None:
         """After a crash or a lost connection: what became of the step?
 
         Returns:
@@ -60,14 +63,14 @@ class Operation(Protocol[F]):
             `StepResult.UNKNOWN` when the host cannot tell.
         """
 
-    def verify(self, host: Host, plan: HostPlan, session: Session) -> Health:
+    def verify(self, host: Host, plan: HostPlan, session: S_contra) -> Health:
         """Read whether the host is well after its steps; changes nothing."""
 
 
-class Check(Protocol[F]):
+class Check(Protocol[F, S_contra]):
     """A check: reads, judges, reports."""
 
-    def survey(self, host: Host, session: Session) -> F:
+    def survey(self, host: Host, session: S_contra) -> F:
         """Read what is judged; changes nothing."""
 
     def judge(self, host: Host, facts: F, now: datetime) -> tuple[Finding, ...]:

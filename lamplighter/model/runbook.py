@@ -33,6 +33,13 @@ class Risk(StrEnum):
     HIGH = "high"
 
 
+class On(StrEnum):
+    """What a runbook is about."""
+
+    HOSTS = "hosts"  # of the inventory
+    ACCOUNTS = "accounts"  # of the site's directory
+
+
 @dataclass(frozen=True, slots=True)
 class Sla:
     """Promised times, in seconds.
@@ -76,6 +83,7 @@ class Runbook:
         gate: who must sign; an empty gate never passes.
         operation: builds the operation from the run's options; None for a runbook that changes nothing: no
             plan can be made for it, so nothing can be carried out under its name.
+        on: what it is about.
     """
 
     id: str
@@ -90,6 +98,7 @@ class Runbook:
     waves: Waves = field(default_factory=Waves)
     sla: Sla = field(default_factory=Sla)
     approval_seconds: int = 72 * 3600
+    on: On = On.HOSTS
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.id):

@@ -114,8 +114,15 @@ class Session(Protocol):
         """Give the connection back; never raises."""
 
 
-Connect = Callable[[Host], Session]
-"""Opens a session; raises `UnreachableError` and its kin."""
+class Connection(Protocol):
+    """What is opened to a target: a `Session`, a `lamplighter.model.directory.Directory`."""
+
+    def close(self) -> None:
+        """Give it back; never raises."""
+
+
+Connect = Callable[[Host], Connection]
+"""Opens the kind of `Connection` the operation works with; raises `UnreachableError` and its kin."""
 
 
 def require(completed: Completed, what: str, *, ok: Sequence[int] = (0,)) -> Completed:

@@ -15,6 +15,8 @@ from lamplighter.model.envelope import MAX_LINE, MAX_REASON, Fields
 from lamplighter.model.plan import Limits, Plan
 
 NAMESPACE = "lamplighter-standing@v1"
+ACCOUNTS = "accounts"
+"""The selection of a standing approval that is about accounts of the directory."""
 VERSION = 1
 MAX_SECONDS = 366 * 24 * 3600
 """Longest life of a standing approval: it is thought over at least once a year."""
@@ -26,7 +28,8 @@ class Standing:
 
     Attributes:
         site, runbook: where, and what may run.
-        selection: an Ansible host pattern; what it matches when a plan is judged may be changed.
+        selection: an Ansible host pattern; what it matches when a plan is judged may be changed. For a
+            runbook about accounts it is `ACCOUNTS`: those that need not be signed for each time.
         approver: the signer's id.
         not_before, expires: when it counts, seconds since the epoch, the second one excluded.
         id: unique; 8 to 64 letters, digits, dots, dashes, underscores.
@@ -89,9 +92,20 @@ def covers(standing: Standing, plan: Plan, hosts: frozenset[str] | None) -> bool
         plan.change_type == "standard"
         and (plan.site, plan.runbook) == (standing.site, standing.runbook)
         and canonical(plan.options) == canonical(standing.options)
-        and hosts is not None
-        and hosts.issuperset(plan.targets)
+        and (_is_ordinary(plan) if standing.selection == ACCOUNTS else _selected(plan, hosts))
         and _within(plan.limits, standing.limits)
+    )
+
+
+def _selected(plan: Plan, hosts: frozenset[str] | None) -> bool:
+    return hosts is not None and hosts.issuperset(plan.targets)
+
+
+def _is_ordinary(plan: Plan) -> bool:
+    """Nothing but accounts, and none that the site wants signed for each time."""
+    steps = [step for host in plan.hosts for step in host.steps]
+    return bool(steps) and all(
+        step.action.startswith("account.") and step.args.get("signed_each_time") is False for step in steps
     )
 
 

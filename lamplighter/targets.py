@@ -1,0 +1,106 @@
+"""What a run is about: hosts of the inventory, or one account of the site's directory.
+
+A runbook declares the kind; everything else in the engine asks here, and never which runbook it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from lamplighter.errors import SelectionError
+from lamplighter.model.inventory import Host
+from lamplighter.model.plan import Plan
+from lamplighter.model.runbook import On, Runbook
+from lamplighter.site import Site
+
+LONGEST_ACCOUNT = 256
+"""Characters of a login, principal name or mail address as somebody may type it."""
+
+
+class Targets(Protocol):
+    """See the module's docstring."""
+
+    def select(self, selection: str) -> tuple[Host, ...]:
+        """The targets a selection names, at least one.
+
+        Raises:
+            SelectionError: it names none.
+        """
+
+    def fleet(self, selection: str) -> Mapping[str, Host]:
+        """Every target there is to be chosen from, by name."""
+
+    def planned(self, plan: Plan) -> Mapping[str, Host]:
+        """The targets of a plan as they are now, by name, and how they are to be reached."""
+
+    def timed(self, targets: Iterable[Host]) -> tuple[Host, ...]:
+        """Those whose maintenance windows and freezes bind the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Hosts of the inventory. Args: site, whose."""
+
+    site: Site
+
+    def select(self, selection: str) -> tuple[Host, ...]:
+        """By Ansible's host patterns."""
+        return self.site.select(selection)
+
+    def fleet(self, selection: str) -> Mapping[str, Host]:
+        """The whole inventory."""
+        del selection
+        return self.site.inventory.hosts
+
+    def planned(self, plan: Plan) -> Mapping[str, Host]:
+        """The inventory, with today's variables."""
+        del plan
+        return self.site.inventory.hosts
+
+    def timed(self, targets: Iterable[Host]) -> tuple[Host, ...]:
+        """All of them."""
+        return tuple(targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """One account, as somebody typed its login, mail address or number. Args: site, whose."""
+
+    site: Site
+
+    def select(self, selection: str) -> tuple[Host, ...]:
+        """The account under the name it was asked for; the directory says whether there is one."""
+        name = selection.strip()
+        if not name or len(name) > LONGEST_ACCOUNT or not name.isprintable():
+            raise SelectionError(
+                "the account is empty, too long, or has characters that cannot be seen",
+                changed="Nothing was changed", advice="Type its login, mail address or employee number",
+            )
+        return (Host(name),)
+
+    def fleet(self, selection: str) -> Mapping[str, Host]:
+        """The account alone: a share of a directory would say nothing."""
+        return {host.name: host for host in self.select(selection)}
+
+    def planned(self, plan: Plan) -> Mapping[str, Host]:
+        """The plan's accounts: known by their pin, whatever they are called, and on the plan's server."""
+        return {
+            one.host: Host(one.host, vars={
+                "lamplighter_identity": str(one.steps[0].args["pin"]),
+                "ldap_server": str(one.steps[0].args["server"]),
+            } if one.steps else {})
+            for one in plan.hosts
+        }
+
+    def timed(self, targets: Iterable[Host]) -> tuple[Host, ...]:
+        """None: people need their passwords outside of maintenance windows above all."""
+        del targets
+        return ()
+
+
+def targets_of(runbook: Runbook, site: Site) -> Targets:
+    """What a runbook is about at a site."""
+    kinds: dict[On, type[Hosts | Accounts]] = {On.HOSTS: Hosts, On.ACCOUNTS: Accounts}
+    return kinds[runbook.on](site)
