@@ -10,6 +10,7 @@ the process that sent it died before it could write that down, and its claim the
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -113,7 +114,7 @@ class Outbox:
         before = read_attempt(old)
         if before.until > now or self._store.get(f"{key}.done", limit=LIMIT) is not None:
             return None
-        claim = Attempt(before.count + 1, whoami(), now + CLAIM_SECONDS, before.why)
+        claim = Attempt(before.count + 1, whoami(), now + CLAIM_SECONDS, before.why, secrets.token_hex(8))
         return claim if self._store.swap(f"{key}.try", old, claim.to_bytes()) else None
 
     def settle(self, notice: Notice, claim: Attempt, result: Result, why: str = "", after: int = 0) -> Result:

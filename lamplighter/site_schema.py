@@ -121,7 +121,7 @@ class RolloutEntry(Strict):
 
     waves: WavesEntry = WavesEntry()
     limits: LimitsEntry = LimitsEntry()
-    approval_seconds: Annotated[int, Field(ge=60, le=30 * 86400)] | None = None
+    approval_seconds: Annotated[int, Field(ge=1, le=30 * 86400)] | None = None
     """How long a plan can be signed and carried out; 3 days when nothing is said."""
 
 

@@ -29,8 +29,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def test_an_object_is_written_once_and_never_replaced(store: Store) -> None:
     store.put_new("plans/a.json", b"one")
     store.put_new("plans/a.json", b"one")
-    with pytest.raises(ExistsError):
-        store.put_new("plans/a.json", b"two")
+    for other in (b"two", b"o", b"", b"one and more"):
+        with pytest.raises(ExistsError):
+            store.put_new("plans/a.json", other)
     assert store.get("plans/a.json") == b"one"
     assert store.get("plans/b.json") is None
 

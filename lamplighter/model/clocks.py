@@ -110,14 +110,14 @@ def _spend(clocks: Clocks, seconds: float) -> None:
 
 
 def _take(clocks: Clocks, record: Record, moment: int) -> None:
+    if clocks.ended:
+        return
     kind = record.kind
     opened = kind == "gate" and bool(record.fields.get("passed"))
     if kind == "asked":
         clocks.asked = clocks.asked or moment
     if clocks.asked and (opened or kind in {"halted", "sealed"}):
         clocks.settled = clocks.settled or moment
-    if clocks.ended:
-        return
     if kind == "sealed":
         clocks.ended, clocks.holder = moment, None
     elif kind in PASSED_ON:

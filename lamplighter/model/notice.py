@@ -115,12 +115,14 @@ class Attempt:
         by: the process that is sending; empty when none is.
         until: when its claim ends, or when the next attempt is due; seconds since the epoch.
         why: what the last attempt met, in words that hold no address and no secret.
+        nonce: tells two claims of the same moment apart.
     """
 
     count: int = 0
     by: str = ""
     until: int = 0
     why: str = ""
+    nonce: str = ""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""

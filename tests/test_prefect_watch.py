@@ -1,0 +1,100 @@
+"""The watch against a real Prefect server: a gate nobody answers is told, expires, and is told again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from lamplighter.heartbeat import silence
+from tests.lab.demo_site import APPROVERS, DemoSite
+from tests.lab.prefect_stack import PrefectStack
+from tests.lab.smtp import Webhook
+from tests.prefectkit import ASHA, KIRAN, PRIYA, Desk, run_id
+
+pytestmark = [pytest.mark.lab, pytest.mark.prefect]
+LASTS = 12
+
+
+@pytest.fixture
+def desk(prefect: PrefectStack, patch_site: DemoSite) -> Desk:
+    return Desk(prefect, patch_site)
+
+
+@pytest.fixture
+def hook(patch_site: DemoSite) -> Iterator[Webhook]:
+    """A chat that everybody of the site reads, and nothing else reaches them."""
+    with Webhook() as chat:
+        url = patch_site.folder / "chat-url"
+        url.touch(mode=0o600)
+        url.write_text(f"json://127.0.0.1:{chat.port}/hook\n")
+        channel = [{"name": "chat", "url": f"file:{url}"}]
+        file = patch_site.path / "notify.yaml"
+        before = file.read_text()
+        limits = {"per_hour": 100, "per_round": 100}
+        file.write_text(yaml.safe_dump({"reach": dict.fromkeys(APPROVERS, channel), "limits": limits}))
+        try:
+            yield chat
+        finally:
+            file.write_text(before)
+
+
+def told(hook: Webhook, run: str) -> list[str]:
+    """Subjects of what the chat was told about a run."""
+    bodies = [json.loads(body) for body in hook.bodies]
+    return [body["title"] for body in bodies if run in body["title"] + body["message"]]
+
+
+def watch(desk: Desk) -> dict[str, object]:
+    """One round, as the schedule starts it."""
+    found = desk.api.post("deployments/name/escalate/demo")
+    while True:
+        made = desk.api.post(f"deployments/{found['id']}/create_flow_run", {"parameters": {}})
+        run = desk.api.until(made["id"])
+        if run["state_name"] != "Cancelled":  # the schedule was just at it, and one round at a time is enough
+            return run
+        time.sleep(1)
+
+
+def test_a_gate_nobody_answers_is_told_at_once_and_expires(desk: Desk, hook: Webhook) -> None:
+    desk.old_packages("alpha")
+    rollout = yaml.safe_load((desk.site.path / "site.yaml").read_text())["rollout"]["default"]
+    with desk.site_says(rollout={"default": {**rollout, "approval_seconds": LASTS}}):
+        flow_run = desk.wait("alpha")
+    run = run_id(flow_run)
+    assert [title.partition(":")[0] for title in told(hook, run)] == ["Approval needed"] * 2
+    asked = json.loads(hook.bodies[-1])["message"]
+    plan = next(record for record in desk.records(flow_run) if record.kind == "planned").fields["plan"]
+    assert f"{desk.prefect.url}/v2/runs/flow-run/{flow_run}" in asked
+    assert plan in asked
+
+    planned = next(record for record in desk.records(flow_run) if record.kind == "planned").time / 1000
+    time.sleep(max(0.0, planned + LASTS + 1 - time.time()))
+    first = watch(desk)
+    assert first["state_name"] == "Completed", first["state"]
+    assert {"owner:msp", "gate:none", "change:none", "function:monitoring-and-alerts"} <= set(first["tags"])
+    assert desk.ended(flow_run) == ("Expired", desk.ended(flow_run)[1])
+    assert "before it expired" in desk.ended(flow_run)[1]
+    sealed = desk.records(flow_run)[-1]
+    assert (sealed.kind, sealed.fields["state"]) == ("sealed", "Expired")
+    assert desk.versions("alpha") == {"1.0"}
+
+    second = watch(desk)
+    assert second["state_name"] == "Completed", second["state"]
+    assert [title.partition(":")[0] for title in told(hook, run)] == ["Approval needed"] * 2 + ["Expired"]
+    assert silence(desk.store, time.time(), 60) == ""
+    _shown(desk, run)
+
+
+def _shown(desk: Desk, run: str) -> None:
+    notices = json.loads(desk.prefect.lamplighter("notifications", "demo", "--json", "--run", run))
+    assert sorted((one["kind"], one["to"], one["state"]) for one in notices) == [
+        ("ended", PRIYA, "sent"), ("gate", ASHA, "sent"), ("gate", KIRAN, "sent"),
+    ]
+    times = json.loads(desk.prefect.lamplighter("sla", "demo", "--json"))
+    (row,) = (one for one in times if one["run"] == run)
+    assert row["state"] == "Expired"
+    assert row["seconds"]["approval"] >= LASTS - 5
