@@ -23,7 +23,7 @@ from lamplighter.model.gate import evaluate, obstacles
 from lamplighter.model.history import replay
 from lamplighter.model.plan import Plan
 from lamplighter.run import drop_line, dropped_lines
-from lamplighter.signing import Wish, approve_line, signer_of
+from lamplighter.signing import DEFAULT_VALID_FOR, Wish, approve_line, signer_of
 from lamplighter.timespan import seconds
 
 Run = Annotated[str, typer.Argument(help="a run's id, or the start of it")]
@@ -34,7 +34,7 @@ Key = Annotated[
 ]
 As = Annotated[str, typer.Option("--as", help="your id; otherwise told by the key")]
 Reason = Annotated[str, typer.Option(help="one line, kept with the run")]
-ValidFor = Annotated[str, typer.Option(help="how long the approval counts: 90m, 24h, 3d")]
+ValidFor = Annotated[str, typer.Option(help="how long it counts: 90m, 24h, 3d; else a day, or to its window's end")]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask to confirm")]
 PrintOnly = Annotated[bool, typer.Option("--print", help="only print the line, to paste it into the form")]
 
@@ -43,7 +43,7 @@ DEFAULT_KEY = Path("~/.ssh/id_ed25519")
 
 def approve(
     run: Run, site: SiteName = None, key: Key = DEFAULT_KEY, as_: As = "", reason: Reason = "",
-    valid_for: ValidFor = "24h", yes: Yes = False, print_only: PrintOnly = False,
+    valid_for: ValidFor = "", yes: Yes = False, print_only: PrintOnly = False,
 ) -> None:
     """Read a run's plan, sign exactly that, and let the run go on."""
     found = find_run(run, site)
@@ -53,7 +53,7 @@ def approve(
     _open(found, plan)
     if not yes:
         _confirm(plan)
-    wish = Wish(_who(found, key, as_), reason=reason, valid_for=seconds(valid_for))
+    wish = Wish(_who(found, key, as_), reason=reason, valid_for=_lasts(plan, valid_for))
     _decide(found, data, wish, key, print_only)
 
 
@@ -78,6 +78,14 @@ def revoke(
     line = approve_line(data, wish, key.expanduser(), int(time.time()))
     drop_line(found.store, sha256(data), line)
     console().print(f"revoked; {found.run} stops before the next host")
+
+
+def _lasts(plan: Plan, given: str) -> int:
+    """Seconds the approval counts: as given, else a day, or to the end of a window that is still to open."""
+    if given:
+        return seconds(given)
+    now = int(time.time())
+    return max(DEFAULT_VALID_FOR, plan.window.closes - now if plan.window.opens > now else 0)
 
 
 def _open(found: Found, plan: Plan) -> None:

@@ -99,9 +99,18 @@ def facts_of(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Needs", needs(plan.gate)),
         ("Cannot be undone", ", ".join(final) or "nothing: each step says how"),
         ("Stops at", _brake(plan)),
+        ("Window", _window(plan)),
         ("Expires", when(plan.expires)),
         ("Digest", plan.digest),
     )
+
+
+def _window(plan: Plan) -> str:
+    opens, closes = plan.window.opens, plan.window.closes
+    bounds = [f"from {when(opens)}"] if opens else []
+    bounds += [f"until {when(closes)}"] if closes else []
+    aside = f"; freezes are set aside: {plan.window.override}" if plan.window.override else ""
+    return (" ".join(bounds) or "any time") + aside
 
 
 def plan_page(plan: Plan) -> str:
