@@ -1,0 +1,99 @@
+"""A real Chromium that does with Prefect's pages what a person does."""
+
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from playwright.sync_api import Locator, Page, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)
+SECONDS = 60
+
+
+class Browser:
+    """A browser window. Params: base, the server's address; folder, where screenshots go; width, height."""
+
+    def __init__(self, base: str, folder: Path, width: int = 1280, height: int = 1000) -> None:
+        self._base, self._folder = base.rstrip("/"), folder
+        self._size = (width, height)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._driver = sync_playwright().start()
+        try:
+            self._chromium = self._driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        except BaseException:
+            self._driver.stop()
+            raise
+        width, height = self._size
+        self.page: Page = self._chromium.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(SECONDS * 1000)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keep what was seen last, and end it."""
+        try:
+            self.shot("last")
+        finally:
+            self._chromium.close()
+            self._driver.stop()
+
+    def shot(self, name: str, part: Locator | None = None) -> Path:
+        """Keep a screenshot. Returns: its file."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{name}.png"
+        (part or self.page).screenshot(path=path)
+        return path
+
+    def open_run(self, flow_run: str) -> None:
+        """Open a flow run's page, and wait until its log is there."""
+        self.page.goto(f"{self._base}/v2/runs/flow-run/{flow_run}", wait_until="load")
+        self.page.get_by_role("button", name="Open menu").first.wait_for()
+
+    def open_artifact(self, artifact: str) -> None:
+        """Open an artifact's page."""
+        self.page.goto(f"{self._base}/v2/artifacts/artifact/{artifact}", wait_until="load")
+
+    def open_form(self, flow_run: str) -> Locator:
+        """Open a suspended run's form, from its menu. Returns: the dialog."""
+        self.open_run(flow_run)
+        self.page.get_by_role("button", name="Open menu").first.click()
+        self.page.get_by_role("menuitem", name="Resume").click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_role("heading", name="Waiting for approval").wait_for()
+        return dialog
+
+    def choose(self, form: Locator, decision: str) -> None:
+        """Choose the decision from its list."""
+        form.get_by_label("Select Decision").click()
+        self.page.get_by_role("option", name=decision, exact=True).click()
+
+    def fill(self, form: Locator | Page, label: str, text: str) -> None:
+        """Type into one of the form's fields."""
+        form.get_by_label(re.compile(f"^{label}")).first.fill(text)
+
+    def send(self, form: Locator) -> None:
+        """Press the dialog's Resume, and wait until it is gone."""
+        form.get_by_role("button", name="Resume").click()
+        form.wait_for(state="hidden")
+
+    def open_start(self, deployment: str) -> None:
+        """Open a deployment's on-demand form: Run, Custom run."""
+        self.page.goto(f"{self._base}/v2/deployments/deployment/{deployment}", wait_until="networkidle")
+        self.page.get_by_role("button", name="Run", exact=True).first.click()
+        self.page.get_by_role("menuitem", name="Custom run").click()
+        self.page.get_by_role("heading", name="Parameters").wait_for()
+        self.page.get_by_label(re.compile("^site")).wait_for()
+
+    def submit(self) -> str:
+        """Press Submit. Returns: the id of the flow run that was made."""
+        with self.page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
+            self.page.get_by_role("button", name="Submit").click()
+        return str(made.value.json()["id"])
