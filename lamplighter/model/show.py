@@ -167,7 +167,7 @@ def alike(plan: Plan) -> list[tuple[int, list[str], HostPlan]]:
 
 def _group_row(wave: int, names: list[str], host: HostPlan) -> str:
     steps = "<br>".join(
-        f"**{escape(step.id)}** {escape(step.summary)}"
+        f"**{escape(step.id)}** {escape(step.summary.removeprefix(f'{step.id} '))}"
         + (f" (undo: {escape(step.undo)})" if step.undo else " (cannot be undone)")
         for step in host.steps
     )

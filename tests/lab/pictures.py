@@ -67,19 +67,18 @@ def take(stack: PrefectStack, site: DemoSite, out: Path) -> list[Path]:
         browser.send(form)
         _until(api, flow_run, "Completed")
         browser.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
-        pictures += _afterwards(browser, flow_run)
+        pictures += _afterwards(browser, flow_run, api.artifacts(flow_run)["report-page"]["id"])
     (out / "last.png").unlink(missing_ok=True)
     return pictures
 
 
-def _afterwards(browser: Browser, flow_run: str) -> list[Path]:
+def _afterwards(browser: Browser, flow_run: str, report: str) -> list[Path]:
     """The page of a run that ended, and its report."""
     page = browser.page
     browser.open_run(flow_run)
     page.wait_for_timeout(SETTLE)
     pictures = [browser.shot("run")]
-    page.get_by_role("tab", name="Artifacts").click()
-    page.get_by_text("Report of").first.click()
+    browser.open_artifact(report)
     page.get_by_text("Check it offline").wait_for()
     page.wait_for_timeout(SETTLE)
     return [*pictures, browser.shot("report")]
