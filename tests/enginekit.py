@@ -172,18 +172,22 @@ class Lab:
         limits, waves: as in site.yaml.
         fleet: keyword arguments for `SimulatedFleet`.
         persistent: whether the hosts live in a file, for other processes and after a crash.
+        like: another lab, whose site's files are used, so that they need not be written and read again.
     """
 
     def __init__(
         self, folder: Path, hosts: Sequence[str] | Mapping[str, dict[str, Any]], *,
         limits: Mapping[str, Any] | None = None, waves: Mapping[str, Any] | None = None,
-        persistent: bool = False, clock: Clock | None = None, **fleet: Any,
+        persistent: bool = False, clock: Clock | None = None, like: Lab | None = None, **fleet: Any,
     ) -> None:
         self.folder, self.path, self.clock = folder, folder / SITE, clock or Clock()
         self.hosts = dict(hosts) if isinstance(hosts, Mapping) else {name: {} for name in hosts}
         self.keys: dict[str, Pair] = {}
-        if not self.path.exists():
+        if like:
+            self.path, self.keys, self._decision = like.path, like.keys, like._decision
+        else:
             self._write(dict(limits or {}), dict(waves or {}))
+        keep_decision(DirectoryStore(folder / "store"), RUNBOOK.function, self._decision)
         self._how = {"seed": 1, "clock": self.clock, **fleet}
         self._kept = folder / "fleet.sqlite" if persistent else None
         self.open()
@@ -222,8 +226,7 @@ class Lab:
             secrets.token_hex(16), sha256(b"none"),
         ).to_bytes()
         signature = self.keys[ASHA].sign(decision, stage.NAMESPACE)
-        store = DirectoryStore(self.folder / "store")
-        keep_decision(store, RUNBOOK.function, Envelope(decision, signature).to_line())
+        self._decision = Envelope(decision, signature).to_line()
 
     @contextmanager
     def run(

@@ -295,3 +295,12 @@ def test_nothing_to_do_needs_no_gate(make: Make) -> None:
         assert finish(run).message == "5 unchanged"
 
 
+
+
+def test_a_run_that_is_closed_before_its_waves_is_not_completed(make: Make) -> None:
+    lab = make()
+    with lab.run() as run:
+        run.make_plan(run.survey())
+        ending = run.close()
+    assert ending.state is RunState.HALTED
+    assert "closed before all of it was carried out" in message(ending, "a")
