@@ -34,7 +34,8 @@ Key = Annotated[
 ]
 As = Annotated[str, typer.Option("--as", help="your id; otherwise told by the key")]
 Reason = Annotated[str, typer.Option(help="one line, kept with the run")]
-ValidFor = Annotated[str, typer.Option(help="how long it counts: 90m, 24h, 3d; else a day, or to its window's end")]
+HELP_VALID = "how long it counts: 90m, 24h, 3d; else a day, or to its window's end"
+ValidFor = Annotated[str, typer.Option(help=HELP_VALID)]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask to confirm")]
 PrintOnly = Annotated[bool, typer.Option("--print", help="only print the line, to paste it into the form")]
 
