@@ -8,9 +8,8 @@ service that raises the alarm when it is not asked.
 
 from __future__ import annotations
 
-import time
-
-import requests
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import urlsplit
 
 from lamplighter.errors import MalformedError, SecretError, SiteError, StoreError
 from lamplighter.model.canonical import canonical, parse
@@ -22,6 +21,7 @@ from lamplighter.store import Store, whoami
 
 KEY = "heartbeat"
 PING_SECONDS = 10.0
+OK, REDIRECT = 200, 300
 WATCH = "escalate"
 """The runbook that watches."""
 _LIMIT = 4096
@@ -80,11 +80,23 @@ def ping(reference: str, *, ok: bool, resolver: Resolve = resolve) -> str:
     """
     try:
         url = resolver(reference).reveal()
-        end = time.monotonic() + PING_SECONDS
-        left = max(1.0, end - time.monotonic())
-        answer = requests.get(url if ok else f"{url.rstrip('/')}/fail", timeout=left, allow_redirects=False)
+        status = _get(url if ok else f"{url.rstrip('/')}/fail")
     except SecretError as error:
         return f"the ping was not sent: {error}"
-    except (requests.RequestException, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         return f"the ping was not taken: {type(error).__name__}"
-    return "" if answer.ok else f"the ping was answered with {answer.status_code}"
+    return "" if OK <= status < REDIRECT else f"the ping was answered with {status}"
+
+
+def _get(url: str) -> int:
+    """The status that a URL answers with; redirects are not followed."""
+    parts = urlsplit(url)
+    kind = {"https": HTTPSConnection, "http": HTTPConnection}.get(parts.scheme)
+    if kind is None or not parts.hostname:
+        raise ValueError("not a web address")
+    connection = kind(parts.hostname, parts.port, timeout=PING_SECONDS)
+    try:
+        connection.request("GET", f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}")
+        return connection.getresponse().status
+    finally:
+        connection.close()
