@@ -19,7 +19,7 @@ from tests.lab.prefect_stack import ROOT, PrefectStack
 PICTURES = ROOT / "docs" / "pictures"
 WIDTH, HEIGHT = 1280, 1000
 TALL = 2000
-SETTLE = 1500
+SETTLE = 4000
 """Milliseconds for what moves on a page to come to rest."""
 
 
@@ -60,8 +60,8 @@ def take(stack: PrefectStack, site: DemoSite, out: Path) -> list[Path]:
         form.get_by_label("Select Decision").scroll_into_view_if_needed()
         browser.choose(form, "approve")
         line = stack.lamplighter(
-            "approve", f"patch-linux-{flow_run.replace('-', '')[:8]}", "--key", str(site.key(APPROVER)), "--yes",
-            "--print",
+            "approve", f"patch-linux-{flow_run.replace('-', '')[:8]}", "--yes", "--print",
+            "--key", str(site.key(APPROVER)),
         ).splitlines()[-1]
         browser.fill(form, "Approval line", line)
         browser.send(form)
