@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page, TimeoutError, sync_playwright  # noqa: A004 - Playwright's own
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -13,6 +13,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync",
 )
 SECONDS = 60
+TRIES = 3
 
 
 class Browser:
@@ -53,13 +54,12 @@ class Browser:
         return path
 
     def open_run(self, flow_run: str) -> None:
-        """Open a flow run's page, and wait until its log is there."""
-        self.page.goto(f"{self._base}/v2/runs/flow-run/{flow_run}", wait_until="load")
-        self.page.get_by_role("button", name="Open menu").first.wait_for()
+        """Open a flow run's page."""
+        self._open(f"runs/flow-run/{flow_run}", self.page.get_by_role("button", name="Open menu"))
 
     def open_artifact(self, artifact: str) -> None:
         """Open an artifact's page."""
-        self.page.goto(f"{self._base}/v2/artifacts/artifact/{artifact}", wait_until="load")
+        self._open(f"artifacts/artifact/{artifact}", self.page.get_by_text("Flow run"))
 
     def open_form(self, flow_run: str) -> Locator:
         """Open a suspended run's form, from its menu. Returns: the dialog."""
@@ -86,8 +86,9 @@ class Browser:
 
     def open_start(self, deployment: str) -> None:
         """Open a deployment's on-demand form: Run, Custom run."""
-        self.page.goto(f"{self._base}/v2/deployments/deployment/{deployment}", wait_until="networkidle")
-        self.page.get_by_role("button", name="Run", exact=True).first.click()
+        run = self.page.get_by_role("button", name="Run", exact=True)
+        self._open(f"deployments/deployment/{deployment}", run)
+        run.first.click()
         self.page.get_by_role("menuitem", name="Custom run").click()
         self.page.get_by_role("heading", name="Parameters").wait_for()
         self.page.get_by_label(re.compile("^site")).wait_for()
@@ -97,3 +98,15 @@ class Browser:
         with self.page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
             self.page.get_by_role("button", name="Submit").click()
         return str(made.value.json()["id"])
+
+    def _open(self, page: str, shows: Locator) -> None:
+        """Open a page, and again when it stays empty: a busy server answers 503, and then nothing is shown."""
+        for left in reversed(range(TRIES)):
+            self.page.goto(f"{self._base}/v2/{page}", wait_until="load")
+            try:
+                shows.first.wait_for(timeout=SECONDS * 1000 / TRIES)
+            except TimeoutError:
+                if not left:
+                    raise
+            else:
+                return
