@@ -12,7 +12,7 @@ from typing import Protocol
 
 from lamplighter.model.envelope import visible
 from lamplighter.model.gate import Gate, GateResult
-from lamplighter.model.outcome import HostOutcome, RunState, Terminal
+from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence, tally
 from lamplighter.model.plan import HostPlan, Plan
 from lamplighter.model.review import Due
 
@@ -245,6 +245,9 @@ def report_page(
         lines += [f"Requested by {escape(plan.requester.id)} ({plan.requester.known}). Plan:  "]
         lines += [_foldable(plan.digest), ""]
     lines += [f"{name}: {escape(text)}  " for name, text in times]
+    told = sentence(tally(ending.outcomes))
+    if told not in ending.message:
+        lines += ["", f"**{told}**"]
     lines += ["", "| host | wave | state | what happened |", "|---|---|---|---|"]
     shown = sorted(ending.outcomes, key=lambda one: one.terminal in _WELL)[:MAX_ROWS]
     lines += [_report_row(row) for row in report_rows(shown)]
