@@ -100,7 +100,7 @@ class Browser:
         return str(made.value.json()["id"])
 
     def _open(self, page: str, shows: Locator) -> None:
-        """Open a page, and again when it stays empty: a busy server answers 503, and then nothing is shown."""
+        """Open a page, and again when it stays empty: a busy server answers 503, and nothing is shown."""
         for left in reversed(range(TRIES)):
             self.page.goto(f"{self._base}/v2/{page}", wait_until="load")
             try:
