@@ -213,8 +213,10 @@ def test_a_flow_that_is_not_in_the_checkout_is_not_run(desk: Desk) -> None:
     flow = desk.api.post("flows/", {"name": "anything"})["id"]
     deployment = desk.api.post("deployments/name/patch-linux/demo")["id"]
     made = desk.api.post(f"deployments/{deployment}/create_flow_run", {
-        "parameters": {"hosts": "alpha", "requester": REQUESTER}, "state": {"type": "SCHEDULED", "name": "Later",
-        "state_details": {"scheduled_time": "2999-01-01T00:00:00Z"}},
+        "parameters": {"hosts": "alpha", "requester": REQUESTER},
+        "state": {
+            "type": "SCHEDULED", "name": "Later", "state_details": {"scheduled_time": "2999-01-01T00:00:00Z"},
+        },
     })["id"]
     sql(desk, "update flow_run set flow_id = ? where id = ?", flow, made)
     force(desk, made, "SCHEDULED", "AwaitingRetry")
