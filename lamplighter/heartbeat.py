@@ -97,6 +97,6 @@ def _get(url: str) -> int:
     connection = kind(parts.hostname, parts.port, timeout=PING_SECONDS)
     try:
         connection.request("GET", f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}")
-        return connection.getresponse().status
+        return int(connection.getresponse().status)
     finally:
         connection.close()

@@ -21,6 +21,7 @@ import apprise
 from apprise import NotifyFormat
 from apprise.plugins import NotifyBase
 from apprise.plugins.email.base import NotifyEmail
+from apprise.plugins.email.common import SecureMailMode
 
 from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import SecretError
@@ -182,9 +183,10 @@ def _service(url: str, address: str) -> NotifyBase | str:
     service = apprise.Apprise.instantiate(url, asset=_asset())
     if service is None:
         return "the reference holds no URL that apprise knows"
-    if url.partition(":")[0].lower() not in _secure(service) and not _is_here(service.host or ""):
-        return "the service is not encrypted; use mailtos, https ... "
-    if not service.verify_certificate and not _is_here(service.host or ""):
+    here = _is_here(service)
+    if not here and not _is_encrypted(service, url.partition(":")[0].lower()):
+        return "the service is not encrypted; write mailtos:// with mode=starttls, https:// or the like"
+    if not here and not service.verify_certificate:
         return "the URL says verify=no, and an unproven server gets no notices"
     if isinstance(service, NotifyEmail):
         service.notify_format = NotifyFormat.TEXT
@@ -193,12 +195,17 @@ def _service(url: str, address: str) -> NotifyBase | str:
     return service
 
 
-def _secure(service: NotifyBase) -> tuple[str, ...]:
+def _is_encrypted(service: NotifyBase, scheme: str) -> bool:
+    """By what the service says of itself; `https` is a page's own address, which apprise knows as well."""
+    if isinstance(service, NotifyEmail) and service.secure_mode == SecureMailMode.INSECURE:
+        return False
     found: str | tuple[str, ...] | None = getattr(type(service), "secure_protocol", None)
-    return (found,) if isinstance(found, str) else tuple(found or ())
+    return scheme in {"https", *((found,) if isinstance(found, str) else found or ())}
 
 
-def _is_here(host: str) -> bool:
+def _is_here(service: NotifyBase) -> bool:
+    """Whether it is on this machine; a mail server's own name may differ from the address's."""
+    host = str((service.smtp_host if isinstance(service, NotifyEmail) else service.host) or "")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -170,7 +170,10 @@ def _refused(outbox: Outbox, notify: Notify) -> None:
 @pytest.mark.parametrize(("url", "why"), [
     ("mailto://ops:{password}@127.0.0.2.nip.example:25?from=a@b.example", "the service is not encrypted"),
     ("mailtos://ops:{password}@mail.example:587?from=a@b.example&verify=no", "verify=no"),
+    ("mailtos://ops:{password}@mail.example?mode=insecure&from=a@b.example", "the service is not encrypted"),
     ("json://chat.example/hook", "the service is not encrypted"),
+    ("http://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "is not encrypted"),
+    ("mailtos://a:{password}@127.0.0.1?smtp=mail.example&mode=insecure&from=a@b.example", "is not encrypted"),
     ("syslog://", "the service is not encrypted"),
     ("not a url with {password}", "no URL that apprise knows"),
     ("quux://{password}@host", "no URL that apprise knows"),
@@ -228,6 +231,17 @@ def test_no_address_and_no_password_reaches_a_log_or_the_store(
     for secret in ("asha@mail.example", "kiran@mail.example", PASSWORD):
         assert secret not in caplog.text + kept
     assert logging.getLogger("apprise").propagate, "apprise's logger is given back as it was"
+
+
+@pytest.mark.parametrize("url", [
+    "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+    ("https://prod-00.westus.logic.azure.com:443/workflows/643e69f83c8944438d68119179a10a64/triggers/manual"
+     "/paths/invoke?api-version=2016-06-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=KODuebbbDGYFr0z0eu"),
+    "ntfys://ntfy.example/topic", "mailtos://ops:pw@mail.example?mode=ssl&from=a@b.example&to=c@d.example",
+])
+def test_the_addresses_that_slack_and_teams_give_out_are_taken_as_they_are(url: str) -> None:
+    assert not isinstance(module._service(url, ""), str)
 
 
 # --- chat -----------------------------------------------------------------------------------------
