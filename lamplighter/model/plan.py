@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
-
-from pydantic import TypeAdapter, ValidationError
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.canonical import Json, JsonObject, canonical, digest, parse, sha256
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.quorum import Gate
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 VERSION = 1
 FACTS_DOMAIN = b"lamplighter-facts@v1\n"
@@ -211,8 +213,8 @@ def read_plan(data: bytes) -> Plan:
     if not isinstance(value, dict) or value.get("v") != VERSION:
         raise MalformedError(f"not a plan of format version {VERSION}")
     try:
-        plan = _ADAPTER.validate_python(value)
-    except (ValidationError, MalformedError) as error:
+        plan = _adapter().validate_python(value)
+    except (ValueError, MalformedError) as error:
         raise MalformedError(f"not a plan: {_first_line(error)}") from error
     if plan.to_bytes() != data:
         raise MalformedError("the plan has fields this version does not know")
@@ -230,10 +232,17 @@ def _jsonable(value: Any) -> Any:
 
 
 def _first_line(error: Exception) -> str:
+    from pydantic import ValidationError  # noqa: PLC0415 - see `_adapter`
+
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
     return str(error)
 
 
-_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+@cache
+def _adapter() -> TypeAdapter[Plan]:
+    """Made when the first plan is read: loading pydantic takes longer than asking ten hosts."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 - as said
+
+    return TypeAdapter(Plan)
