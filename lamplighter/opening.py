@@ -15,7 +15,7 @@ from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.attest import Code
 from lamplighter.model.chain import Record
-from lamplighter.model.envelope import MAX_LINE, read_line
+from lamplighter.model.envelope import MAX_LINE, pasted, read_line
 from lamplighter.model.operation import Operation
 from lamplighter.model.plan import Requester
 from lamplighter.model.request import SignedRequest, authenticate, read_request
@@ -119,8 +119,9 @@ def _with_requester(request: Request, wanted: Wanted, store: Store, now: int) ->
     if wanted.schedule:
         return replace(request, requester=Requester(f"schedule:{wanted.schedule}", SCHEDULE))
     if named and "@" not in named:  # a person's id has one, a signed line cannot
-        signed = _authenticated(named, request, wanted.run, store, now)
-        return replace(request, requester=Requester(signed.requester, SIGNED), signed=named)
+        line = pasted(named)[0]
+        signed = _authenticated(line, request, wanted.run, store, now)
+        return replace(request, requester=Requester(signed.requester, SIGNED), signed=line)
     people = [person.id for person in site.people if not person.left]
     if named in people:
         return replace(request, requester=Requester(named, CLAIMED))

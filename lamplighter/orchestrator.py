@@ -55,7 +55,7 @@ class Answer(RunInput):
     )
     approval: str = pydantic.Field(
         default="", title="Approval line",
-        description="the line printed by: lamplighter sign, or lamplighter approve --print",
+        description="all that lamplighter sign, or lamplighter approve --print, has printed",
         pattern=r"^[A-Za-z0-9_=\s-]*$", max_length=65536,
     )
     reason: str = pydantic.Field(default="", title="Reason", description="kept with the run", max_length=500)

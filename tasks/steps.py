@@ -25,6 +25,7 @@ from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
 from lamplighter.model.clocks import clock_lines, read_clocks
+from lamplighter.model.envelope import pasted
 from lamplighter.model.gate import GateResult
 from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal
@@ -186,7 +187,7 @@ def _ask(run: Run, plan: Plan, result: GateResult) -> None:
     if answer is None:
         run.receive(number, (), {"decision": "none", "reason": "resumed without a decision"})
     else:
-        lines = answer.approval.split()
+        lines = pasted(answer.approval)
         run.receive(number, lines, {"decision": answer.decision, "reason": answer.reason})
 
 

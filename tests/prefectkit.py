@@ -76,8 +76,8 @@ class Desk:
         ).strip()
 
     def line(self, flow_run: str, who: str = ASHA) -> str:
-        """An approval line, to be pasted."""
-        return self.approve(flow_run, who, "--print").splitlines()[-1]
+        """An approval line, folded, to be pasted."""
+        return self.approve(flow_run, who, "--print")
 
     def ended(self, flow_run: str, seconds: float = 180) -> tuple[str, str]:
         run = self.api.until(flow_run, seconds=seconds)

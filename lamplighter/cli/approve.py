@@ -19,6 +19,7 @@ from lamplighter.cli.show import print_plan
 from lamplighter.errors import OrchestratorError, SelectionError, StoreError
 from lamplighter.model.approval import Decision
 from lamplighter.model.canonical import sha256
+from lamplighter.model.envelope import folded
 from lamplighter.model.gate import evaluate, obstacles
 from lamplighter.model.history import replay
 from lamplighter.model.plan import Plan
@@ -114,7 +115,7 @@ def _decide(found: Found, data: bytes, wish: Wish, key: Path, print_only: bool) 
     now = int(time.time())
     line = approve_line(data, wish, key.expanduser(), now)
     if print_only:
-        typer.echo(line)
+        typer.echo(folded(line))
         return
     out = console()
     try:

@@ -15,6 +15,7 @@ from lamplighter.derive.catalogue import named
 from lamplighter.drafting import Request
 from lamplighter.errors import NotApprovedError
 from lamplighter.model.attest import Code
+from lamplighter.model.envelope import folded
 from lamplighter.model.plan import Requester
 from lamplighter.model.request import NAMESPACE, SignedRequest, authenticate
 from lamplighter.model.runbook import On
@@ -59,7 +60,7 @@ def request(
     line = sign_line(signed.to_bytes(), key, NAMESPACE)
     _check(line, signed, place, now)
     if print_only or entry.runbook.on is On.ACCOUNTS:  # who called is for the form to ask
-        typer.echo(line)
+        typer.echo(folded(line))
         return
     _start(deployment or f"{runbook}/{site}", wanted, line)
 

@@ -21,6 +21,10 @@ MAX_LINE = 16 * 1024
 """Longest line read, in characters."""
 MAX_REASON = 2000
 
+FOLD = 48
+"""Characters in a piece of a folded line: what fits into the dialog in which approvals are pasted."""
+_BEGIN = "eyJzaWduYXR1cmUiOi"
+
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]+")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -66,6 +70,23 @@ def read_line(line: str) -> Envelope:
     if not isinstance(pair["signature"], str) or not isinstance(pair["statement"], str):
         raise MalformedError("signature and statement must be text")
     return Envelope(decode(pair["statement"]), pair["signature"])
+
+
+def folded(line: str) -> str:
+    """A line cut into pieces a browser's form shows whole; `pasted` puts them together again."""
+    return "\n".join(line[at : at + FOLD] for at in range(0, len(line), FOLD))
+
+
+def pasted(text: str) -> tuple[str, ...]:
+    """The signed lines in what somebody pasted: one or several, each whole or folded.
+
+    Every line begins alike, for it is the spelling of an object whose first key is `signature`. What does
+    not begin so is taken word by word; it is no line, and is refused as one.
+    """
+    whole = "".join(text.split())
+    if not whole.startswith(_BEGIN):
+        return tuple(text.split())
+    return tuple(_BEGIN + rest for rest in whole.split(_BEGIN)[1:])
 
 
 def line_id(line: str) -> str:

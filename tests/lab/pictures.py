@@ -62,7 +62,7 @@ def take(stack: PrefectStack, site: DemoSite, out: Path) -> list[Path]:
         line = stack.lamplighter(
             "approve", f"patch-linux-{flow_run.replace('-', '')[:8]}", "--yes", "--print",
             "--key", str(site.key(APPROVER)),
-        ).splitlines()[-1]
+        )
         browser.fill(form, "Approval line", line)
         browser.send(form)
         _until(api, flow_run, "Completed")
