@@ -278,6 +278,7 @@ def test_the_brake_stops_before_the_next_wave(
     ending = rolled(lab)
     assert ending.state is RunState.HALTED
     assert why in ending.message
+    assert "soak" not in ending.message, "it stops at once"
     after = [one for one in ending.outcomes if str(one.terminal) == "skipped"]
     assert [one.host for one in after] == HOSTS[stopped_after:]
     assert all(why in one.message for one in after)
@@ -351,6 +352,37 @@ def test_an_approval_that_expires_while_a_host_is_looked_at_does_not_touch_it(ma
         ending = finish(run)
     assert set(states(ending).values()) == {"skipped"}
     assert not lab.fleet.starts()
+
+
+def test_the_gate_is_asked_before_each_wave(make: Make) -> None:
+    """A wave that may not start is not even announced."""
+    lab = make(waves={"canary": 1, "shares": [100]})
+    with lab.run() as run:
+        plan = run.make_plan(run.survey())
+        lab.approve(run)
+        assert run.check_gate().passed
+        lab.clock.sleep(10)
+        drop_line(lab.store, plan.digest, lab.sign(plan.to_bytes(), decision=Decision.REVOKE))
+        run.rollout().roll_out(1)
+        assert not run.history.started
+        assert finish(run).state is RunState.HALTED
+
+
+def test_a_lease_that_is_lost_stops_the_next_step(make: Make) -> None:
+    lab = make(["a"])
+    with lab.run() as run:
+        run.make_plan(run.survey())
+        lab.approve(run)
+        run.check_gate()
+
+        def lose(_: str) -> None:
+            run.leases._held["a"].good_until = 0.0
+
+        run.request.operation.hooks["apply"] = lose
+        ending = finish(run)
+    assert states(ending) == {"a": "failed"}
+    assert "upgrade done, restart not begun: the lease of a was lost" in message(ending, "a")
+    assert lab.counts("a") == {"upgrade": 1}
 
 
 def test_a_window_is_kept(make: Make) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from lamplighter.errors import LeaseHeldError, LedgerError
-from lamplighter.leases import Leases
+from lamplighter.errors import LedgerError
 from tests.assurance import much, report
 from tests.bench.rows import Row
-from tests.enginekit import Lab, finish, labs, problems, states
+from tests.enginekit import Lab, finish, problems, states
 
 pytestmark = pytest.mark.faults
 
@@ -81,37 +79,4 @@ def test_fifty_racing_resumes_of_one_run_are_one_rollout(tmp_path: Path) -> None
         Row("racing_resumes_rollouts_each", rollouts / rounds, "rollouts", 1),
         Row("racing_resumes_steps", started, "steps"),
         Row("racing_resumes_steps_twice", 0, "steps", 0),
-    ])
-
-
-def test_runs_that_race_for_one_host_never_have_it_together(tmp_path: Path) -> None:
-    """Each racer is a run of its own; who has the host writes begin and end into one file."""
-    lab = next(labs(tmp_path))(["h"])
-    lab.close()
-    log = os.open(tmp_path / "log", os.O_CREAT | os.O_RDWR | os.O_APPEND)
-
-    def want() -> int:
-        with Leases(lab.store, ttl=30, skew=0) as leases:
-            try:
-                with leases.hold("h", f"run-{os.getpid()}"):
-                    os.write(log, b"+")
-                    time.sleep(0.005)
-                    os.write(log, b"-")
-            except LeaseHeldError:
-                return REFUSED
-        return DONE
-
-    rounds, had = much(3, 20), 0
-    for _ in range(rounds):
-        ends = race(want, RACERS)
-        assert set(ends) <= {DONE, REFUSED}
-        had += ends[DONE]
-        assert ends[DONE]
-    os.lseek(log, 0, os.SEEK_SET)
-    story = os.read(log, 1_000_000).decode()
-    os.close(log)
-    assert story == "+-" * had, "two runs had the host at once"
-    report("races", [
-        Row("racing_runs", rounds * RACERS, "runs"),
-        Row("racing_runs_most_at_once", 1, "runs", 1),
     ])
