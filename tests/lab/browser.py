@@ -80,9 +80,16 @@ class Browser:
         form.get_by_label(re.compile(f"^{label}")).first.fill(text)
 
     def send(self, form: Locator) -> None:
-        """Press the dialog's Resume, and wait until it is gone."""
-        form.get_by_role("button", name="Resume").click()
-        form.wait_for(state="hidden")
+        """Press the dialog's Resume until it is gone: a busy server answers 503, and the dialog stays."""
+        for left in reversed(range(TRIES)):
+            form.get_by_role("button", name="Resume").click()
+            try:
+                form.wait_for(state="hidden", timeout=SECONDS * 1000 / TRIES)
+            except TimeoutError:
+                if not left:
+                    raise
+            else:
+                return
 
     def open_start(self, deployment: str) -> None:
         """Open a deployment's on-demand form: Run, Custom run."""

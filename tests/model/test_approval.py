@@ -14,7 +14,7 @@ from lamplighter.model import envelope
 from lamplighter.model.approval import Decision, Statement, read_statement
 from lamplighter.model.attest import Code, Trust
 from lamplighter.model.canonical import canonical
-from lamplighter.model.envelope import MAX_LINE, Envelope, is_clean, read_line, visible
+from lamplighter.model.envelope import MAX_LINE, Envelope, folded, is_clean, pasted, read_line, visible
 from lamplighter.model.request import NAMESPACE as REQUEST
 from lamplighter.model.request import Asked, SignedRequest, authenticate, read_request
 from lamplighter.model.standing import Standing, read_standing
@@ -246,3 +246,10 @@ def test_any_fields_are_read_or_malformed(changes: dict[str, Any]) -> None:
         assert read_statement(data).to_bytes() == data
     except MalformedError:
         pass
+
+
+@given(st.integers(1, 4), st.sampled_from(["", "\n", " \r\n\t"]), st.booleans())
+def test_a_pasted_text_is_the_lines_it_was_made_of(count: int, between: str, fold: bool) -> None:
+    lines = tuple(request(id=f"request-{number}") for number in range(count))
+    assert pasted(between.join(folded(line) if fold else line for line in lines)) == lines
+    assert pasted("no line  at all") == ("no", "line", "at", "all")
