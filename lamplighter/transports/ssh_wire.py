@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import paramiko
 from paramiko.auth_handler import AuthHandler
@@ -34,6 +34,8 @@ from lamplighter.transports.text import clean
 
 TICK = 0.5
 """Seconds after which a blocked write looks at its deadline: how far a deadline can be outrun."""
+
+_PIECE = 16 * 1024
 
 FOREIGN_ERRORS = (paramiko.SSHException, EOFError, OSError)
 """What paramiko raises when a connection fails. Their texts may quote the peer and are never passed on."""
@@ -82,11 +84,26 @@ def writes_until(deadline: float) -> Iterator[None]:
         _writing.deadline = before
 
 
+class _Ahead:
+    """A link read in large pieces: paramiko asks for the first bytes of a packet, and then for the rest."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self.send, self.close = link.send, link.close
+        self._link = link
+        self._data = b""
+
+    def recv(self, size: int) -> bytes:
+        """Up to `size` bytes, from what is there already if anything is; nothing at the end."""
+        data = self._data or self._link.recv(_PIECE)
+        self._data = data[size:]
+        return data[:size]
+
+
 class _Packets(Packetizer):
     """Packets without a timer thread, whose writes end at the deadline of the thread that writes."""
 
     def __init__(self, link: socket.socket) -> None:
-        super().__init__(link)
+        super().__init__(cast("socket.socket", _Ahead(link)))
         self._link = link
 
     def start_handshake(self, timeout: float) -> None:
@@ -161,6 +178,12 @@ class Wire(paramiko.Transport):
     def preferred_keys(self) -> tuple[str, ...]:
         """Host key algorithms: plain ones only. paramiko would add host certificates."""
         return self._preferred_keys
+
+    def _log(self, *_: object) -> None:
+        """Nothing, and at no cost: what hosts say does not belong into our log."""
+
+    def _parse_debug(self, message: Message) -> None:
+        """RFC 4253 11.3: may be ignored; OpenSSH sends how it read the account's key."""
 
     def _parse_disconnect(self, message: Message) -> None:
         """RFC 4253 11.1: the code, and why."""
