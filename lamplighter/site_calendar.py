@@ -29,7 +29,7 @@ from lamplighter.model.calendar import (
     told,
 )
 from lamplighter.model.escalation import read_recipient
-from lamplighter.model.ical import MAX_BYTES, Imported, PublicHolidays, holiday_names, problems
+from lamplighter.model.ical import MAX_BYTES, TOO_LARGE, Imported, PublicHolidays, holiday_names, problems
 from lamplighter.model.selection import closest
 from lamplighter.site_files import CALENDAR, HOSTS, PEOPLE, Files
 from lamplighter.site_schedule import zone_problem
@@ -151,6 +151,9 @@ def read_calendar(files: Files) -> Calendar:
         return Calendar(closed_outside=True)
     reader = _Reader(files, root, source)
     reader.check(entry)
+    files.calendar_lines = {
+        one.name: root.line_of(("windows", number)) for number, one in enumerate(entry.windows)
+    }
     if not files.clean(CALENDAR) or zone_problem(reader.zone)[0]:
         return Calendar(closed_outside=True)
     return Calendar(
@@ -253,14 +256,15 @@ class _Reader:
                       "for example `FREQ=MONTHLY;BYDAY=2TU`")
 
     def _import(self, path: Path_, one: ImportEntry) -> None:
-        place = Source(str(self.files.folder / one.file), self.source.report)
-        text = read_text(self.files.folder / one.file, place, limit=MAX_BYTES)
-        if text is not None:
+        file = self.files.folder / one.file
+        place = Source(str(file), self.source.report)
+        if file.is_file() and file.stat().st_size > MAX_BYTES:
+            place.mistake(0, TOO_LARGE)
+        elif (text := read_text(file, place, limit=MAX_BYTES)) is not None:
             self.texts[one.file] = text
             for problem in problems(text):
                 place.mistake(0, problem)
-                self.note((*path, "file"), f"`{one.file}` cannot be imported: see there")
-        else:
+        if not self.files.clean(one.file):
             self.note((*path, "file"), f"`{one.file}` cannot be imported: see there")
         self._shared(path, one.groups, None)
         self._owner(path, one.owner)
@@ -319,14 +323,17 @@ def check_calendar(files: Files, now: int) -> None:
         frozen = _frozen(calendar, window, now, end)
         if not subtract(merge(spans), frozen):
             why = "it is frozen each time" if spans else "no day fits"
-            source.mistake(0, f"the window `{window.name}` never opens within {HORIZON // DAY} days: {why}",
+            line = files.calendar_lines[window.name]
+            never = f"never opens within {HORIZON // DAY} days: {why}"
+            source.mistake(line, f"the window `{window.name}` {never}",
                            "correct its days, or delete it")
     for (one, first), (two, second) in combinations(opens.values(), 2):
         shared = sorted(set(one.groups) & set(two.groups))
         both = intersect(merge(first), merge(second))
         if shared and both:
             zone = files.entry.time_zone if files.entry else "UTC"
-            source.mistake(0, f"the windows `{one.name}` and `{two.name}` of {shared[0]} overlap, first "
+            line = files.calendar_lines[two.name]
+            source.mistake(line, f"the windows `{one.name}` and `{two.name}` of {shared[0]} overlap, first "
                            f"from {told(both[0].begins, zone)}", "make them one, or move one of them")
 
 

@@ -36,7 +36,7 @@ class Files:
         approvers: the text of that file.
         signers, revoked, known_hosts: what `approvers`, `revoked_keys` and `host_keys` hold.
         standing: what lies in `standing/`.
-        calendar: `calendar.yaml` and the files it names.
+        calendar, calendar_lines: `calendar.yaml` and the files it names, and the line of each window in it.
         matrix, matrix_root: `responsibilities.yaml` as checked and as parsed.
     """
 
@@ -53,6 +53,7 @@ class Files:
     known_hosts: KnownHosts | None = None
     standing: tuple[StandingLine, ...] = ()
     calendar: Calendar = field(default_factory=Calendar)
+    calendar_lines: dict[str, int] = field(default_factory=dict)
     matrix: Matrix = field(default_factory=Matrix)
     matrix_root: Node | None = None
 

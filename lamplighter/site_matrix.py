@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Annotated
 
@@ -17,9 +17,9 @@ from lamplighter.model.responsibility import Function, Matrix, matrix_problems
 from lamplighter.model.runbook import Runbook, Sla
 from lamplighter.model.stage import Stage, Trigger
 from lamplighter.site_checks import minimum_gate, site_gates
-from lamplighter.site_files import APPROVERS, PEOPLE, RESPONSIBILITIES, Files
+from lamplighter.site_files import PEOPLE, RESPONSIBILITIES, Files
 from lamplighter.site_schema import AFTER, Day, Length, Line, PartyName, Slug, Strict, checked
-from lamplighter.site_yaml import Node, Source, read_yaml
+from lamplighter.site_yaml import Node, read_yaml
 from lamplighter.timespan import seconds
 
 
@@ -108,40 +108,32 @@ def read_matrix(files: Files) -> tuple[Matrix, Node | None]:
     entry = checked(MatrixEntry, root, source) if root is not None else None
     if root is None or entry is None:
         return Matrix(), None
-    reader = _Reader(root, source)
-    return Matrix({name: reader.function(name, one) for name, one in entry.functions.items()}), root
+    return Matrix({name: _function(name, one) for name, one in entry.functions.items()}), root
 
 
-class _Reader:
-    """Turns entries into the model."""
+def _function(name: str, entry: FunctionEntry) -> Function:
+    sla = Sla(seconds(entry.sla.answer), seconds(entry.sla.complete)) if entry.sla else None
+    path = EscalationPath(tuple(
+        Rung(0 if rung.after[0] == "0" else seconds(rung.after), _recipients(rung.to))
+        for rung in entry.escalation
+    ))
+    return Function(
+        name, entry.title, entry.responsible, entry.accountable, _recipients(entry.consulted),
+        _recipients(entry.informed), tuple(entry.runbooks), entry.stage, path, entry.review_by, sla,
+        entry.minutes_per_target, frozenset(entry.demote_on),
+    )
 
-    def __init__(self, root: Node, source: Source) -> None:
-        self.root, self.source = root, source
 
-    def function(self, name: str, entry: FunctionEntry) -> Function:
-        here = ("functions", name)
-        sla = Sla(seconds(entry.sla.answer), seconds(entry.sla.complete)) if entry.sla else None
-        path = EscalationPath(tuple(
-            Rung(
-                0 if rung.after[0] == "0" else seconds(rung.after),
-                tuple(self._recipients((*here, "escalation", number, "to"), rung.to)),
-            )
-            for number, rung in enumerate(entry.escalation)
-        ))
-        return Function(
-            name, entry.title, entry.responsible, entry.accountable,
-            tuple(self._recipients((*here, "consulted"), entry.consulted)),
-            tuple(self._recipients((*here, "informed"), entry.informed)),
-            tuple(entry.runbooks), entry.stage, path, entry.review_by, sla, entry.minutes_per_target,
-            frozenset(entry.demote_on),
-        )
+def _recipients(texts: Iterable[str]) -> tuple[Recipient, ...]:
+    return tuple(map(_recipient, texts))
 
-    def _recipients(self, path: tuple[int | str, ...], texts: list[str]) -> Iterator[Recipient]:
-        for number, text in enumerate(texts):
-            try:
-                yield read_recipient(text)
-            except MalformedError as error:
-                self.source.mistake(self.root.line_of((*path, number)), error.message)
+
+def _recipient(text: str) -> Recipient:
+    """What is neither a person nor a role stays as it is: it is nobody, and told so with the others."""
+    try:
+        return read_recipient(text)
+    except MalformedError:
+        return Recipient(text)
 
 
 def check_matrix(files: Files, runbooks: Mapping[str, Runbook] | None, today: date | None) -> None:
@@ -153,7 +145,7 @@ def check_matrix(files: Files, runbooks: Mapping[str, Runbook] | None, today: da
         today: at the site; None leaves out what is stale.
     """
     root, source = files.matrix_root, files.source(RESPONSIBILITIES)
-    if root is not None and files.clean(RESPONSIBILITIES):
+    if root is not None:
         people = {person.id: person for person in files.people} if files.clean(PEOPLE) else None
         minimums = site_gates(files.entry) if files.entry else {}
         gates = {}
@@ -166,7 +158,7 @@ def check_matrix(files: Files, runbooks: Mapping[str, Runbook] | None, today: da
 
 
 def _check_sides(files: Files) -> None:
-    """Nobody belongs to both parties: separation of duties rests on it."""
+    """Nobody belongs to both parties: separation of duties rests on it. `approvers` sees to shared keys."""
     by_name: dict[str, dict[Party, str]] = {}
     for person in files.people:
         if not person.left:
@@ -175,11 +167,3 @@ def _check_sides(files: Files) -> None:
         if len(sides) > 1:
             files.source(PEOPLE).mistake(0, f"{' and '.join(sorted(sides.values()))} have one name and two "
                                          "parties", "a person belongs to one party; tell namesakes apart")
-    parties = {person.id: person.party for person in files.people}
-    for signers in files.signers.by_key.values():
-        names = sorted({signer.principal for signer in signers})
-        if len({parties[name] for name in names if name in parties}) > 1:
-            files.source(APPROVERS).mistake(
-                max(signer.line for signer in signers), f"{' and '.join(names)} share a key and are of "
-                "different parties", "give each person a key of their own",
-            )

@@ -248,6 +248,9 @@ _ADVICE = {
     "less_than_equal": "write at most {le}",
 }
 _PATTERN_ADVICE = {
+    LENGTH: "write a span of time: `90m`, `4h`, `2d`",
+    AFTER: "write a span of time: `0m`, `30m`, `4h`",
+    CLOCK: 'write a time of day in quotation marks: `"02:30"`',
     SLUG: "use lower-case letters, digits and single hyphens, beginning with a letter: `patch-linux`",
     REFERENCE: "name where the secret is kept: env:NAME, file:PATH or cmd:COMMAND",
     PRINCIPAL: "write the person's address in lower case, as in `approvers`: `priya@internal.example`",

@@ -21,6 +21,7 @@ from lamplighter.errors import MalformedError
 from lamplighter.model.calendar import DAY, Named, Span
 
 MAX_BYTES = 1024 * 1024
+TOO_LARGE = f"is larger than {MAX_BYTES // 1024} KiB; export the freezes only, or fewer years"
 MAX_EVENTS = 200
 """More is somebody's whole diary, and working it out would take seconds."""
 _PRODUCT = "-//lamplighter//calendar//EN"
@@ -51,7 +52,7 @@ def problems(text: str) -> tuple[str, ...]:
     Only what can be bounded is read: at most `MAX_BYTES` and `MAX_EVENTS`, nothing more often than daily.
     """
     if len(text.encode()) > MAX_BYTES:
-        return (f"is larger than {MAX_BYTES // 1024} KiB; export the freezes only, or fewer years",)
+        return (TOO_LARGE,)
     try:
         events = _events(text)
         found = [problem for event in events for problem in _event_problems(event)]

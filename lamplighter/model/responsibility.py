@@ -111,9 +111,10 @@ def _people(function: Function, people: Mapping[str, Person], here: Where) -> It
     for key in ("consulted", "informed"):
         for number, one in enumerate(getattr(function, key)):
             if not one.people(people.values()):
-                why = "has left" if one.person in people else "is nobody of the site"
+                left = one.person in people
+                why = "has left" if left else "is nobody of the site"
                 yield Problem((*here, key, number), f"`{function.id}`: {one} {why}",
-                              _closest(one.person, people.keys() - {one.person}))
+                              "" if left else _closest(one.person, people))
     for problem in path_problems(function.escalation, people):
         yield Problem((*here, "escalation"), f"`{function.id}`: {problem}")
 
