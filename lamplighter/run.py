@@ -159,7 +159,9 @@ class Run:
         """
         if not self.history.plan:
             plan = draft(self.request, self.id, surveyed, self.clock(), self._terms.now().stage.stage)
-            self.store.put_new(plan_key(plan.digest), plan.to_bytes())
+            data = plan.to_bytes()
+            digest = sha256(data)
+            self.store.put_new(plan_key(digest), data)
             described = {host.host for host in plan.hosts if host.facts}
             self.journal.record_many([
                 *(
@@ -167,7 +169,7 @@ class Run:
                     for seen in surveyed
                     if seen.facts is not None and seen.host.name in described
                 ),
-                ("planned", {"plan": plan.digest, "hosts": len(plan.targets), "waves": len(plan.waves)}),
+                ("planned", {"plan": digest, "hosts": len(plan.targets), "waves": len(plan.waves)}),
             ])
         plan = self.plan()
         self.journal.end_hosts(
@@ -240,7 +242,7 @@ class Run:
         try:
             terms = self._terms.now()
             if not terms.stage.stage.may_change:
-                self.end(RunState.COMPLETED, terms.limits)
+                self.end(RunState.PLANNED, terms.limits)
                 return GateResult(passed=False, needed=(self.history.why,))
             result = self._judge()
         except NotApprovedError as error:

@@ -44,7 +44,8 @@ def attempt():
 
 
 def announced():
-    return {(one["host"], one["unit"]) for one in read_ledger(lab.store, "bump-1", SITE) if one.kind == "intent"}
+    records = read_ledger(lab.store, "bump-1", SITE)
+    return {(one["host"], one["unit"]) for one in records if one.kind == "intent"}
 
 
 told = [attempt() for _ in range(3)]
@@ -57,7 +58,8 @@ with lab.run() as run:
     count = len(run.history.hosts)
 print(json.dumps({
     "told": told, "last": last, "started": len(full), "unannounced": unannounced,
-    "later": len(lab.fleet.starts().keys() - announced()), "most": max(lab.fleet.starts().values(), default=0),
+    "later": len(lab.fleet.starts().keys() - announced()),
+    "most": max(lab.fleet.starts().values(), default=0),
     "hosts": count, "ends": sorted(ends), "problems": problems(lab.inspect()),
 }))
 """

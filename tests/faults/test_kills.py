@@ -27,7 +27,7 @@ from tests.assurance import much, report
 from tests.bench.rows import Row
 from tests.enginekit import Lab, carry_out, problems
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 
 HOSTS = [f"h{number}" for number in range(6)]
 LOOSE = {"canary_failures": 9, "wave_percent": 100, "run_failures": 99, "parallel": 3}

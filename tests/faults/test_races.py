@@ -14,7 +14,7 @@ from tests.assurance import much, report
 from tests.bench.rows import Row
 from tests.enginekit import Lab, finish, problems, states
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 
 RACERS = 50
 DONE, REFUSED, LATE = 0, 3, 4
