@@ -282,7 +282,7 @@ def final(state: RunState, message: str) -> State[Any]:
     """The explicit state a flow returns, named as the run ended."""
     make = {
         RunState.COMPLETED: Completed, RunState.REJECTED: Cancelled, RunState.EXPIRED: Cancelled,
-        RunState.MISSED: Cancelled,
+        RunState.PLANNED: Completed, RunState.MISSED: Cancelled,
         RunState.HALTED: Failed, RunState.FAILED: Failed,
     }[state]
     return make(name=str(state), message=message)

@@ -44,6 +44,7 @@ class RunState(StrEnum):
     HALTED = "Halted"
     REJECTED = "Rejected"
     EXPIRED = "Expired"
+    PLANNED = "Planned"  # its function is in shadow: planned and reported, nothing changed
     MISSED = "Missed"  # its window closed before it began
     FAILED = "Failed"
 
