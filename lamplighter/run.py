@@ -6,7 +6,6 @@ restarted process has to do next is read from the ledger each time.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,18 +44,8 @@ from lamplighter.turn import PATIENCE, Means
 
 __all__ = ["Ending", "Run", "conclude", "drop_line", "dropped_lines", "plan_key"]
 
-_LOG = logging.getLogger(__name__)
 MOST_LINES = 50
 """Signed lines taken from one answer; nobody has that many approvers."""
-
-
-def tell_internal_of_emergency(run: Run, plan: Plan, result: GateResult) -> None:
-    """Tell internal IT at once that an emergency is about to change hosts, and until when to review it."""
-    _LOG.warning(
-        "emergency %s at %s: asked for by %s, signed by %s, %d hosts; internal IT reviews it within %d h",
-        run.id, plan.site, plan.requester.id, ", ".join(result.signed), len(plan.targets),
-        REVIEW_SECONDS // 3600,
-    )
 
 
 @dataclass
@@ -263,19 +252,18 @@ class Run:
         """Keep what opened or closed the gate; an emergency's review is opened before its gate is."""
         plan = self.plan()
         if result.passed and plan.change_type == ChangeType.EMERGENCY:
-            self._open_review(plan, result)
+            self._open_review(plan)
         standing = self._policy().standing if plan.change_type == ChangeType.STANDARD else ()
         self.journal.record(
             "gate", passed=result.passed, plan=self.history.plan, signed=list(result.signed),
             refused=[[recordable(name), code] for name, code in result.refused], approvals=list(standing),
         )
 
-    def _open_review(self, plan: Plan, result: GateResult) -> None:
+    def _open_review(self, plan: Plan) -> None:
         now = int(self.clock())
         due = Due(self.id, self.site.name, plan.requester.id, now, now + REVIEW_SECONDS)
         if open_review(self.store, due):
             self.journal.record("review-opened", due=due.due)
-            tell_internal_of_emergency(self, plan, result)
 
     def gate_can_open(self) -> bool:
         """Whether any signatures could open the gate; a run nobody can approve ends here, unchanged."""
