@@ -39,6 +39,7 @@ def escalate(site: str = "demo") -> State[Any]:
     watch.wake_expired()
     watch.tell()
     sent = watch.send()
+    watch.sweep()
     summary = watch.finish(sent)
     get_run_logger().info("%s", summary)
     return orchestrator.told(summary, ok=not watch.problems)

@@ -33,6 +33,7 @@ from lamplighter.model.signers import Revoked, Signers
 from lamplighter.model.standing import Standing, pre_authorised
 from lamplighter.site_calendar import check_calendar, read_calendar
 from lamplighter.site_checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
+from lamplighter.site_directory import read_directory
 from lamplighter.site_files import FILES, PEOPLE, Files, read_files
 from lamplighter.site_matrix import check_matrix, read_matrix
 from lamplighter.site_notify import read_notify
@@ -292,6 +293,7 @@ def _read(
         files.calendar = read_calendar(files)
         files.matrix, files.matrix_root = read_matrix(files)
         read_notify(files.folder, files.people if files.clean(PEOPLE) else (), files.report)
+        read_directory(files.folder, files.report)
     check_files(files, runbooks, here=here)
     zone = files.entry.time_zone if files.entry and not zone_problem(files.entry.time_zone)[0] else "UTC"
     today = None if now is None else datetime.fromtimestamp(now, ZoneInfo(zone)).date()

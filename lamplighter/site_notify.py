@@ -86,6 +86,7 @@ class Notify:
         give_up: seconds a notice is tried.
         silence: seconds without a heartbeat after which everybody is warned.
         ping: reference to a URL that is asked after each round; empty for none.
+        servers: references to mail servers' URLs, by name.
     """
 
     reach: Mapping[str, tuple[Channel, ...]] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class Notify:
     give_up: int = 72 * 3600
     silence: int = 20 * 60
     ping: str = ""
+    servers: Mapping[str, str] = field(default_factory=dict)
 
     def addresses(self, to: Iterable[Recipient], people: Iterable[Person]) -> tuple[tuple[str, str], ...]:
         """(holder, channel) for everybody meant, each once; channel `NO_CHANNEL` for whom nothing reaches.
@@ -164,6 +166,7 @@ def _notify(entry: NotifyEntry) -> Notify:
     return Notify(
         reach, tuple(_recipients(entry.emergency)), limits.per_hour, limits.per_round,
         limits.give_up_hours * 3600, limits.silence_minutes * 60, entry.ping or "",
+        entry.servers,
     )
 
 

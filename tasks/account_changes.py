@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from lamplighter.errors import RefusedError, RemoteFailedError
@@ -20,7 +20,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Health, Outcome, StepResult
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.secrets import Secret
-from tasks.accounts import AccountFacts, Guard, judge_reset, plain, plan_reset, plan_unlock, refusals
+from tasks.accounts import AccountFacts, Claims, Guard, judge_reset, plain, plan_reset, plan_unlock, refusals
 from tasks.passwords import PasswordPolicy, Style, generate
 
 
@@ -58,27 +58,33 @@ class ResetPassword:
         keep: see `Keep`.
         unlock: take a lockout away in the same change.
         style: how the password reads.
+        claims: what was said when it was asked for.
         clock: seconds since the epoch.
     """
 
-    system: AccountSystem
-    guard: Guard
-    keep: Keep
+    system: AccountSystem = field(default_factory=lambda: NoDirectory())  # noqa: PLW0108 - defined below
+    guard: Guard = field(default_factory=Guard)
+    keep: Keep = field(default_factory=lambda: _keep_nothing)
     unlock: bool = True
     style: Style = Style.WORDS
+    claims: Claims = field(default_factory=Claims)
     clock: Callable[[], float] = field(default=time.time)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "style", Style(self.style))  # a ledger keeps its text
 
     def options(self) -> JsonObject:
         """What the operator chose, as it goes into the plan."""
         return {"unlock": self.unlock, "style": str(self.style)}
 
     def survey(self, host: Host, session: Directory) -> AccountFacts:
-        """Find the one account and read it; changes nothing."""
-        return self.system.read(self.system.find(host.name, session), session, self.clock())
+        """Find the one account and read it, and where its password would be sent; changes nothing."""
+        facts = self.system.read(self.system.find(host.name, session), session, self.clock())
+        return replace(facts, address=_address(self.claims, facts, session))
 
     def plan(self, host: Host, facts: AccountFacts) -> HostPlan:
         """One step, or every rule against it. Pure."""
-        return plan_reset(host.name, facts, self.guard, unlock=self.unlock)
+        return plan_reset(host.name, facts, self.guard, unlock=self.unlock, claims=self.claims)
 
     def apply(self, host: Host, step: Step, session: Directory, unit: str) -> Evidence:  # noqa: ARG002 - a directory has no units
         """Generate, seal, set, and read back.
@@ -125,11 +131,13 @@ class UnlockAccount:
     Attributes:
         system: the directory's kind.
         guard: whom the site lets be touched.
+        claims: what was said when it was asked for.
         clock: seconds since the epoch.
     """
 
-    system: AccountSystem
-    guard: Guard
+    system: AccountSystem = field(default_factory=lambda: NoDirectory())  # noqa: PLW0108 - defined below
+    guard: Guard = field(default_factory=Guard)
+    claims: Claims = field(default_factory=Claims)
     clock: Callable[[], float] = field(default=time.time)
 
     def options(self) -> JsonObject:
@@ -142,7 +150,7 @@ class UnlockAccount:
 
     def plan(self, host: Host, facts: AccountFacts) -> HostPlan:
         """One step, or why it would not help or is not allowed. Pure."""
-        return plan_unlock(host.name, facts, self.guard)
+        return plan_unlock(host.name, facts, self.guard, self.claims.verified)
 
     def apply(self, host: Host, step: Step, session: Directory, unit: str) -> Evidence:  # noqa: ARG002 - a directory has no units
         """Unlock, and read back.
@@ -176,6 +184,47 @@ class UnlockAccount:
         """Whether the account is unlocked."""
         facts = [self.system.read(step.args["pin"], session, self.clock()) for step in plan.steps]
         return Health(tuple(f"{plain(one.login)} is locked again" for one in facts if one.locked))
+
+
+class NoDirectory:
+    """An `AccountSystem` that is none: what an operation has that was made only to name its options."""
+
+    def find(self, wanted: str, session: Directory) -> str:
+        """Refuse."""
+        raise _none(wanted, session)
+
+    def read(self, pin: str, session: Directory, now: float) -> AccountFacts:
+        """Refuse."""
+        raise _none(pin, session, now)
+
+    def mark(self, pin: str, session: Directory) -> Mapping[str, Json]:
+        """Refuse."""
+        raise _none(pin, session)
+
+    def reset(self, pin: str, secret: Hidden, session: Directory, *, unlock: bool) -> None:
+        """Refuse."""
+        raise _none(pin, secret, session, unlock)
+
+    def unlock(self, pin: str, session: Directory) -> None:
+        """Refuse."""
+        raise _none(pin, session)
+
+
+def _none(*_: object) -> RefusedError:
+    return RefusedError("no directory is given", changed="Nothing was changed")
+
+
+def _keep_nothing(*_: object) -> None:
+    raise RefusedError("nothing keeps the password for its user", changed="Nothing was changed")
+
+
+def _address(claims: Claims, facts: AccountFacts, session: Directory) -> str:
+    """Where the password would be mailed to; empty when there is no such address, or it is not mailed."""
+    dn, attribute = {
+        "manager": (facts.manager, "mail"), "alternate": (facts.dn, claims.alternate),
+    }.get(claims.way, ("", ""))
+    entry = session.get(dn, (attribute,)) if dn and attribute else None
+    return entry.text(attribute) if entry else ""
 
 
 def _again(operation: ResetPassword | UnlockAccount, step: Step, session: Directory) -> AccountFacts:

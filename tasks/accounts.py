@@ -6,6 +6,7 @@ that apply are told, and what cannot be read counts against the reset.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ SHOWN = 5
 
 RESET, UNLOCK = "reset", "unlock"
 _REGULAR = 3
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", re.ASCII)
 
 
 class Rule(StrEnum):
@@ -42,6 +44,8 @@ class Rule(StrEnum):
     DENIED = "deny-list"
     NO_CHANGE = "cannot-be-made-to-change"  # a new password would stay known to two people
     NOT_LOCKED = "not-locked"  # nothing to unlock
+    INTERNAL_ONLY = "internal-only"  # a VIP, whom internal IT serves itself
+    NO_ADDRESS = "no-address"  # nowhere to send the new password to
     LOCKED_BY_ADMIN = "locked-by-administrator"  # on purpose, so not for the helpdesk
 
 
@@ -62,13 +66,55 @@ class Guard:
 
     Attributes:
         delegated: DNs of the OUs whose accounts may be reset; none means none.
-        protected_groups: DNs of groups, besides the directory's own administrators', whose members may not.
         denied: logins and pins of accounts, and DNs of accounts or OUs, that may not.
+        vip: DNs, in lower case, of the groups among the protected ones whose members are signed for each
+            time; that they are protected is known by their being found.
+        vip_refused: such members are internal IT's alone.
     """
 
     delegated: tuple[str, ...] = ()
-    protected_groups: tuple[str, ...] = ()
     denied: frozenset[str] = frozenset()
+    vip: frozenset[str] = frozenset()
+    vip_refused: bool = False
+
+    def vip_of(self, facts: AccountFacts) -> tuple[str, ...]:
+        """The VIP groups an account is in."""
+        return tuple(one for one in facts.protected if one.lower() in self.vip)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What was said when a reset was asked for.
+
+    Attributes:
+        verified: how it is claimed that the caller was verified; no machine can check it.
+        way: how the password is delivered: `sealed`, `manager`, `alternate`, `file`.
+        to: the recipient's name, when it is `sealed`.
+        alternate: the attribute with a user's other address.
+    """
+
+    verified: str = ""
+    way: str = "sealed"
+    to: str = ""
+    alternate: str = ""
+
+    def refusals(self, facts: AccountFacts) -> tuple[Refusal, ...]:
+        """A password that can go nowhere is not set."""
+        if self.way not in {"manager", "alternate"} or _ADDRESS.fullmatch(facts.address):
+            return ()
+        return (Refusal(Rule.NO_ADDRESS, f"the directory has no mail address to send it to ({self.way})"),)
+
+    def args(self, facts: AccountFacts) -> dict[str, Json]:
+        """For the plan's step."""
+        return {"verified": self.verified, "way": self.way, "to": self.to or plain(facts.address)}
+
+    def notes(self, facts: AccountFacts) -> tuple[str, ...]:
+        """For whoever reads the plan."""
+        there = f": {self.to or plain(facts.address)}" if self.to or facts.address else ""
+        return (
+            f"the caller was verified by {self.verified or 'nobody knows what'} (claimed)",
+            f"the password is delivered by {self.way}{there}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +137,7 @@ class AccountFacts:
         failed_at: when, in seconds since the epoch, as far as it is kept; oldest first.
         policy: what its password must be.
         hints: what else the directory knows that helps to find the source of lockouts.
+        address: where a new password is to be sent, when it goes by mail.
     """
 
     pin: str
@@ -117,6 +164,7 @@ class AccountFacts:
     failed_at: tuple[int, ...] = ()
     policy: PasswordPolicy = field(default_factory=PasswordPolicy)
     hints: tuple[str, ...] = ()
+    address: str = ""
 
     def relevant(self) -> JsonObject:
         """What must not change between plan and apply. Wrong passwords may go on being typed."""
@@ -126,6 +174,7 @@ class AccountFacts:
             "built_in": self.built_in, "service": [plain(one) for one in self.service],
             "disabled": self.disabled, "expired": self.expired,
             "locked": self.locked, "admin_locked": self.admin_locked, "unchangeable": self.unchangeable,
+            "address": plain(self.address),
             "mark": {key: self.mark[key] for key in sorted(self.mark)},
         }
 
@@ -141,9 +190,12 @@ def refusals(facts: AccountFacts, guard: Guard) -> tuple[Refusal, ...]:
 
 
 def _refusals(facts: AccountFacts, guard: Guard) -> Iterator[Refusal]:
+    vip = guard.vip_of(facts)
+    protected = tuple(one for one in facts.protected if one not in vip)
     cases: tuple[tuple[Rule, object, str], ...] = (
         (Rule.UNREADABLE, facts.missing, f"the service account cannot read {', '.join(facts.missing)}"),
-        (Rule.PROTECTED, facts.protected, f"member, through groups or not, of {', '.join(facts.protected)}"),
+        (Rule.PROTECTED, protected, f"member, through groups or not, of {', '.join(protected)}"),
+        (Rule.INTERNAL_ONLY, guard.vip_refused and vip, f"internal IT does it itself, for {', '.join(vip)}"),
         (Rule.ADMIN_COUNT, facts.admin_count, "adminCount is set: it is, or was, an administrator"),
         (Rule.BUILT_IN, facts.built_in, "it came with the directory"),
         (Rule.SERVICE, facts.service, f"it is no person's: {', '.join(facts.service)}"),
@@ -211,7 +263,9 @@ def _pattern(times: Sequence[int]) -> Iterator[str]:
         )
 
 
-def plan_reset(target: str, facts: AccountFacts, guard: Guard, *, unlock: bool) -> HostPlan:
+def plan_reset(
+    target: str, facts: AccountFacts, guard: Guard, *, unlock: bool, claims: Claims | None = None
+) -> HostPlan:
     """One step that sets a generated password, or every rule against it.
 
     Args:
@@ -219,8 +273,10 @@ def plan_reset(target: str, facts: AccountFacts, guard: Guard, *, unlock: bool) 
         facts: of the account.
         guard: the site's.
         unlock: take a lockout away in the same change.
+        claims: what was said of the caller, and where the password goes.
     """
-    against = refusals(facts, guard)
+    claims = claims or Claims()
+    against = refusals(facts, guard) + claims.refusals(facts)
     if facts.unchangeable:
         against += (Refusal(Rule.NO_CHANGE, facts.unchangeable),)
     if against:
@@ -231,13 +287,13 @@ def plan_reset(target: str, facts: AccountFacts, guard: Guard, *, unlock: bool) 
     summary = f"set a generated password for {login}, to be changed at the next login"
     step = Step(
         RESET, "account.reset", summary + (", and unlock the account" if lifts else ""),
-        {**_args(facts), "unlock": lifts, "policy": policy},
+        {**_args(facts, guard), "unlock": lifts, "policy": policy, **claims.args(facts)},
     )
-    notes = (f"{login} is {dn}", diagnose(facts).sentence)
+    notes = (f"{login} is {dn}", diagnose(facts).sentence, *claims.notes(facts))
     return HostPlan.of(target, facts, (step,), notes=notes)
 
 
-def plan_unlock(target: str, facts: AccountFacts, guard: Guard) -> HostPlan:
+def plan_unlock(target: str, facts: AccountFacts, guard: Guard, verified: str = "") -> HostPlan:
     """One step that takes a lockout away, or why that would not help or is not allowed."""
     against = refusals(facts, guard)
     if against:
@@ -247,7 +303,7 @@ def plan_unlock(target: str, facts: AccountFacts, guard: Guard) -> HostPlan:
     notes = (f"{login} is {dn}", found.sentence, *map(plain, found.hints))
     if not facts.locked:
         return HostPlan.of(target, facts, (), f"{Rule.NOT_LOCKED}: {found.sentence}", notes=notes)
-    step = Step(UNLOCK, "account.unlock", f"unlock {login}", _args(facts))
+    step = Step(UNLOCK, "account.unlock", f"unlock {login}", {**_args(facts, guard), "verified": verified})
     return HostPlan.of(target, facts, (step,), notes=notes)
 
 
@@ -256,8 +312,11 @@ def _refused(target: str, facts: AccountFacts, against: Sequence[Refusal]) -> Ho
     return HostPlan.of(target, facts, (), reason, end=Terminal.REFUSED, notes=(diagnose(facts).sentence,))
 
 
-def _args(facts: AccountFacts) -> dict[str, Json]:
-    return {"pin": facts.pin, "login": plain(facts.login), "server": facts.server, "mark": dict(facts.mark)}
+def _args(facts: AccountFacts, guard: Guard) -> dict[str, Json]:
+    return {
+        "pin": facts.pin, "login": plain(facts.login), "server": facts.server, "mark": dict(facts.mark),
+        "signed_each_time": bool(guard.vip_of(facts)),
+    }
 
 
 def judge_reset(before: Mapping[str, Json], after: Mapping[str, Json]) -> Outcome:

@@ -96,7 +96,8 @@ class OpenLdap:
             must_change=entry.flag("pwdReset") is True,
             password_expired=_password_expired(entry, policy, now), unchangeable=_unchangeable(policy),
             mark=_mark(entry), failures=len(entry.all_octets("pwdFailureTime")),
-            failed_at=tuple(sorted(_time(text) for text in entry.texts("pwdFailureTime"))), policy=rules,
+            failed_at=tuple(sorted(generalized_time(text) for text in entry.texts("pwdFailureTime"))),
+            policy=rules,
             hints=("slapd's log and the accesslog overlay name the address wrong passwords come from",),
         )
 
@@ -190,15 +191,15 @@ def _lock(entry: Entry, policy: Entry | None, now: float) -> tuple[bool, bool]:
     if since == ADMIN_LOCK:
         return True, True
     lasts = policy.number("pwdLockoutDuration") if policy else None
-    return not lasts or _time(since) + lasts > now, False
+    return not lasts or generalized_time(since) + lasts > now, False
 
 
 def _has_ended(entry: Entry, now: float) -> bool:
     end, start = entry.text("pwdEndTime"), entry.text("pwdStartTime")
     shadow = entry.number("shadowExpire")  # days since 1970, shadow(5); -1 for never
     return (
-        (bool(end) and _time(end) <= now)
-        or (bool(start) and _time(start) > now)
+        (bool(end) and generalized_time(end) <= now)
+        or (bool(start) and generalized_time(start) > now)
         or (shadow is not None and 0 <= shadow * _DAY <= now)
     )
 
@@ -206,7 +207,7 @@ def _has_ended(entry: Entry, now: float) -> bool:
 def _password_expired(entry: Entry, policy: Entry | None, now: float) -> bool:
     changed = entry.text("pwdChangedTime")
     most = policy.number("pwdMaxAge") if policy else None
-    return bool(changed and most) and _time(changed) + (most or 0) <= now
+    return bool(changed and most) and generalized_time(changed) + (most or 0) <= now
 
 
 def _unchangeable(policy: Entry | None) -> str:
@@ -226,7 +227,7 @@ def _policy(dn: str, entry: Entry | None) -> PasswordPolicy:
     )
 
 
-def _time(text: str) -> int:
+def generalized_time(text: str) -> int:
     """Seconds since the epoch of a generalised time in UTC (RFC 4517 3.3.13), fractions dropped.
 
     Raises:

@@ -45,6 +45,7 @@ from lamplighter.teller import sla_of
 from lamplighter.terms import await_window
 from lamplighter.transports.ssh import SshTransport
 from lamplighter.watch import Watch
+from tasks.account_runs import AccountDesk, open_desk, remember_claims
 
 T = TypeVar("T")
 PROGRESS_SECONDS = 2.0
@@ -114,6 +115,46 @@ def open_run(
             run.close()
             _tell(run)
             raise
+
+
+@contextlib.contextmanager
+def open_account_run(
+    runbook: Runbook, site: str, account: str, operation: Callable[[AccountDesk, str], Operation[Any]], *,
+    ticket: str, requester: str,
+) -> Iterator[tuple[AccountDesk, Run]]:
+    """Open a run about one account; see `open_run`.
+
+    Args:
+        runbook, site, requester: as there.
+        account: as somebody typed it.
+        operation: makes the operation, of the site's desk and the run's id.
+        ticket: ticket or change number.
+    """
+    run_id = f"{runbook.id}-{orchestrator.current().flow_run.hex[:8]}"
+    desk = open_desk(load_site_named(site))
+    with open_run(
+        runbook, site, account, operation(desk, run_id), change_ref=ticket, requester=requester,
+        reach=desk.reach,
+    ) as run:
+        remember_claims(run)
+        yield desk, run
+
+
+def within_rates(desk: AccountDesk, run: Run) -> bool:
+    """Whether this change is not one too many."""
+    allowed = desk.within_rates(run)
+    if not allowed:
+        get_run_logger().warning("not carried out: %s", run.history.why)
+    return allowed
+
+
+def hand_over(desk: AccountDesk, run: Run) -> None:
+    """Give the new password to its user, or make it unreadable. It is shown nowhere here."""
+    parcel = desk.hand_over(run)
+    if parcel is not None:
+        say = get_run_logger().info if parcel.state == "delivered" else get_run_logger().warning
+        until = f", until {told(parcel.until, run.site.time_zone)}" if parcel.until else ""
+        say("password %s by %s to %s%s %s", parcel.state, parcel.way, parcel.to, until, parcel.why)
 
 
 def _tags(runbook: Runbook, site: str, *, emergency: bool) -> list[str]:

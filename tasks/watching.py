@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 from lamplighter import orchestrator
 from lamplighter.cases import DEAD, GONE, Case
+from lamplighter.delivery import sweep
 from lamplighter.derive.catalogue import discover
 from lamplighter.errors import LamplighterError
 from lamplighter.heartbeat import beat, ping
 from lamplighter.notify import Delivered
 from lamplighter.site import load_site_named
+from lamplighter.site_directory import read_directory
 from lamplighter.site_notify import Notify, load_notify
 from lamplighter.store import Store, open_store
 from lamplighter.watch import Watch
@@ -94,6 +96,12 @@ class Round:
             StoreError: it cannot be read or written.
         """
         return self.watch.deliver(SEND_SECONDS)
+
+    def sweep(self) -> None:
+        """Remove delivered passwords whose time is over."""
+        with self._noting("delivered passwords"):
+            if directory := read_directory(self.watch.site.path, []):
+                sweep(directory.entry.delivery, time.time())
 
     def finish(self, sent: Delivered) -> str:
         """Say that the watch is alive, here and outside, and what this round did.

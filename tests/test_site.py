@@ -30,7 +30,11 @@ RUNBOOK = Runbook(
 WATCH = Runbook(
     id="escalate", title="Watch over runs", function="monitoring-and-alerts", owner=Party.MSP, risk=Risk.LOW,
 )
-RUNBOOKS = {runbook.id: runbook for runbook in (RUNBOOK, WATCH)}
+ACCOUNTS = tuple(
+    Runbook(id=name, title=name, function="password-resets", owner=Party.MSP, risk=Risk.LOW)
+    for name in ("reset-password", "unlock-account", "expiring-passwords")
+)
+RUNBOOKS = {runbook.id: runbook for runbook in (RUNBOOK, WATCH, *ACCOUNTS)}
 
 
 @pytest.fixture

@@ -1,0 +1,39 @@
+"""Expiring passwords: tell users in time, each step once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+
+from lamplighter import orchestrator
+from lamplighter.model.party import Party
+from lamplighter.model.runbook import Risk, Runbook
+from lamplighter.site import load_site_named
+from tasks.expiring import tell_everybody
+
+RUNBOOK = Runbook(
+    id="expiring-passwords",
+    title="Passwords about to expire",
+    function="password-resets",
+    owner=Party.MSP,
+    risk=Risk.LOW,
+)
+
+
+@flow(**RUNBOOK.flow_options())
+def expiring_passwords(site: str = "demo") -> State[Any]:
+    """Tell users whose password expires in a few days, once at each of the steps the site lists.
+
+    It changes nothing in the directory and may be started at any time and twice at once.
+
+    Args:
+        site: whose users: a folder in inventories/
+    """
+    started = orchestrator.current()
+    orchestrator.label(started.flow_run, f"{RUNBOOK.id}-{started.flow_run.hex[:8]}", RUNBOOK.tags(site))
+    told = tell_everybody(load_site_named(site))
+    get_run_logger().info("%s", told)
+    return orchestrator.told(str(told), ok=not told.failed)
