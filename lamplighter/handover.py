@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lamplighter.errors import SigningError
+from lamplighter.errors import LedgerBrokenError, SigningError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.history import replay
 from lamplighter.model.responsibility import Function
@@ -45,7 +45,13 @@ def gather(function: Function, site: Site, store: Store, now: int) -> Gathered:
 
 def _runs(function: Function, site: Site, store: Store) -> Iterator[RunSeen]:
     for run in runs_of(store):
-        records = tuple(read_ledger(store, run, site.name))
+        try:
+            records = tuple(read_ledger(store, run, site.name))
+        except LedgerBrokenError as error:
+            raise LedgerBrokenError(
+                f"its ledger does not verify, so it is no evidence: {error}", where=f"run {run}",
+                advice=f"run: lamplighter verify --site {site.name}", reason=error.reason, record=error.record,
+            ) from error
         if not records or records[0].get("runbook") not in function.runbooks:
             continue
         gates = [one for one in records if one.kind == "gate"]
