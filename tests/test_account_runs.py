@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.accountkit import OLD, Office
+from lamplighter.delivery import sweep
+from lamplighter.errors import AuthFailedError, SelectionError
+from lamplighter.outbox import Outbox
+from lamplighter.secrets import Secret
+from lamplighter.transports.ldap import LdapTransport
+from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, SimpleBind
+from tests.accountkit import KIRAN, OLD, PRIYA, Office, finish, word_of
+from tests.lab import openldap, samba_ad
 from tests.lab.openldap import OpenLdap
 from tests.lab.samba_ad import SambaAd
+from tests.lab.smtp import MailServer
 
 pytestmark = pytest.mark.lab
 
@@ -46,3 +55,153 @@ def test_a_reset_from_the_request_to_the_users_hand(samba: SambaAd, office: Offi
     assert stat.S_IMODE(sealed.stat().st_mode) == 0o600
     for path in office.folder.rglob("*"):
         assert not path.is_file() or new.encode() not in path.read_bytes(), path
+
+
+def test_openldap_from_the_request_to_the_users_hand(slapd: OpenLdap, tmp_path: Path) -> None:
+    dn = slapd.user("jroe", OLD)
+    office = Office(tmp_path, slapd)
+    ending = office.go("jroe")
+    assert ending.message == "1 changed", ending.outcomes
+    assert logs_in(slapd, dn, office.password())
+    assert not logs_in(slapd, dn, OLD)
+
+
+def logs_in(server: OpenLdap, user: str, password: str) -> bool:
+    one = LdapServer(server.address, name=openldap.NAME)
+    settings = LdapSettings((one,), server.ca, openldap.BASE, SimpleBind(user, "env:X"))
+    try:
+        with LdapTransport(settings, lambda _: Secret(password)) as transport:
+            transport.connect()
+    except AuthFailedError:
+        return False
+    return True
+
+
+def test_an_unlock_says_why_and_lifts_it(samba: SambaAd, office: Office) -> None:
+    samba.user("locky", OLD)
+    ending = office.go("locky", "unlock-1", unlock_only=True)
+    assert ending.message == "1 unchanged"
+    for _ in range(4):
+        samba.kinit("locky", "Wr0ng-Passw0rd!")
+    ending = office.go("locky", "unlock-2", unlock_only=True)
+    assert ending.message == "1 changed", ending.outcomes
+    assert samba.kinit("locky", OLD).ok
+
+
+def test_one_reset_too_many_is_stopped_and_both_parties_hear_of_it(samba: SambaAd, office: Office) -> None:
+    samba.user("again", OLD)
+    office.directory(rates={"per_user_a_day": 1, "per_hour": 50, "tell": ["internal/service-desk", PRIYA]})
+    assert office.go("again", "reset-1").message == "1 changed"
+    ending = office.go("again", "reset-2")
+    assert str(ending.state) == "Halted"
+    assert "changed 1 times in 24 hours" in ending.message
+    told = {entry.notice.to for entry in Outbox(office.store, office.desk.clock).entries()}
+    assert told == {KIRAN, PRIYA}
+    assert office.parcel("reset-2") is None
+    assert samba.kinit("again", office.password()).said.find("must change") >= 0
+    office.directory(rates={"per_user_a_day": 9, "per_hour": 1})
+    samba.user("other", OLD)
+    assert "in the last hour" in office.go("other", "reset-3").message
+    assert samba.kinit("other", OLD).ok
+
+
+def test_a_vip_is_signed_for_each_time_or_refused(samba: SambaAd, office: Office) -> None:
+    group = samba.group("directors", samba.group("board", samba.user("boss", OLD)))
+    office.directory(vip={"groups": [group], "rule": "gated"})
+    with office.run("boss") as (desk, run):
+        plan = run.make_plan(run.survey())
+        assert plan.change_type == "normal"
+        assert not run.check_gate().passed
+        assert samba.kinit("boss", OLD).ok
+        run.receive(run.ask(), [office.sign(run)], {"decision": "approve", "reason": ""})
+        assert finish(desk, run).message == "1 changed"
+    office.directory(vip={"groups": [group], "rule": "internal-only"})
+    (outcome,) = office.go("boss", "reset-2").outcomes
+    assert outcome.message.startswith("internal-only:")
+
+
+@pytest.mark.parametrize(("wanted", "rule"), [
+    ("Administrator", "protected"), ("krbtgt", "built-in"), ("denied", "deny-list"), ("ghost", "0 accounts"),
+    ("boss2", "outside-delegation"), ('x")(uid=*', "0 accounts"), ("\U0001f600", "0 accounts"),
+])
+def test_a_refusal_names_its_rule(samba: SambaAd, office: Office, wanted: str, rule: str) -> None:
+    if wanted in {"denied", "boss2"}:
+        samba.user(wanted, OLD, ou=samba_ad.STAFF if wanted == "denied" else samba_ad.MANAGERS)
+    ending = office.go(wanted)
+    (outcome,) = ending.outcomes
+    assert str(outcome.terminal) == "refused"
+    assert rule in outcome.message
+    assert office.parcel() is None
+
+
+@pytest.mark.parametrize("wanted", ["", "  ", "a\0b", "x" * 300, "a\nb"])
+def test_what_is_no_name_is_refused_before_anything_is_asked(office: Office, wanted: str) -> None:
+    with pytest.raises(SelectionError), office.run(wanted) as (_, run):
+        run.hosts  # noqa: B018 - it raises
+
+
+# --- delivery -----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_readable_by_one_and_gone_after_its_time(samba: SambaAd, office: Office) -> None:
+    samba.user("filed", OLD)
+    office.go("filed", deliver_to="file")
+    path = office.drop_off / "reset-1.txt"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "must change" in samba.kinit("filed", word_of(path.read_text())).said
+    rules = office.desk.directory.entry.delivery
+    assert sweep(rules, time.time()) == 0
+    assert sweep(rules, time.time() + 25 * 3600) == 1
+    assert not path.exists()
+    assert office.desk.deliveries.release("reset-1") == office.parcel(), "it is handed over once"
+
+
+@pytest.fixture
+def post(office: Office, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
+    with MailServer(office.folder) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(server.ca.path))
+        monkeypatch.setenv("LAMPLIGHTER_MAIL", server.url())
+        yield server
+
+
+def test_the_manager_gets_a_mail(samba: SambaAd, office: Office, post: MailServer) -> None:
+    boss = samba.user("herboss", OLD, mail="boss@mail.example")
+    samba.user("mailed", OLD, manager=boss)
+    ending = office.go("mailed", deliver_to="manager")
+    assert ending.message == "1 changed", ending.outcomes
+    (mail,) = post.mails
+    assert mail["X-Rcpt"] == "boss@mail.example"
+    assert "must change" in samba.kinit("mailed", word_of(mail.get_content().strip())).said
+    assert office.parcel().sealed == ""
+
+
+def test_the_other_address_gets_a_mail(samba: SambaAd, office: Office, post: MailServer) -> None:
+    samba.user("private", OLD, otherMailbox="her@mail.example")
+    office.go("private", deliver_to="alternate")
+    assert post.mails[0]["X-Rcpt"] == "her@mail.example"
+
+
+def test_without_an_address_nothing_is_set(samba: SambaAd, office: Office) -> None:
+    samba.user("nobodys", OLD)
+    (outcome,) = office.go("nobodys", deliver_to="manager").outcomes
+    assert "no-address" in outcome.message
+    assert samba.kinit("nobodys", OLD).ok
+
+
+def test_what_cannot_be_delivered_is_said_and_must_be_changed(
+    samba: SambaAd, office: Office, post: MailServer
+) -> None:
+    boss = samba.user("boss3", OLD, mail="gone@mail.example")
+    samba.user("undelivered", OLD, manager=boss)
+    post.answers.recipients["gone@mail.example"] = ["550 no such user"]
+    ending = office.go("undelivered", deliver_to="manager")
+    assert str(ending.state) == "Failed"
+    assert "was not delivered" in ending.message
+    assert not samba.kinit("undelivered", OLD).ok
+    parcel = office.parcel()
+    assert (parcel.state, parcel.sealed) == ("failed", "")
+
+
+def test_a_recipient_that_is_not_listed_is_refused(office: Office) -> None:
+    with pytest.raises(SelectionError, match="directory.yaml allows"), office.run("x", deliver_to="age1xyz"):
+        pass
