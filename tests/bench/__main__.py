@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.bench.readme import write
 from tests.bench.rows import Row
 
 HERE = Path(__file__).parent
@@ -38,10 +39,15 @@ def main(names: Sequence[str]) -> int:
         missed += sum(not row.met for row in rows)
         OUT.mkdir(parents=True, exist_ok=True)
         load = [round(before, 1), round(os.getloadavg()[0], 1)]
-        value = {"machine": _machine(), "load": load, "rows": [row.to_json() for row in rows]}
+        charts = bench.charts({row.name: row.value for row in rows})
+        value = {
+            "machine": _machine(), "load": load, "charts": [chart.name for chart in charts],
+            "rows": [row.to_json() for row in rows],
+        }
         (OUT / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        for chart in bench.charts({row.name: row.value for row in rows}):
+        for chart in charts:
             print(f"   {chart.draw(OUT).relative_to(OUT.parents[1])}", flush=True)
+        write(OUT)
     return 1 if missed else 0
 
 
