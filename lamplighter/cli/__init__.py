@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "promote": ("promote", "promote"),
     "demote": ("promote", "demote"),
     "plan": ("plan", "plan"),
+    "replan": ("replan", "replan"),
     "show": ("show", "show"),
     "runs": ("runs", "runs"),
     "approve": ("approve", "approve"),

@@ -18,7 +18,7 @@ from lamplighter.derive.catalogue import named
 from lamplighter.drafting import Request, draft
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.model.operation import Operation
-from lamplighter.model.plan import Requester
+from lamplighter.model.plan import Plan, Requester
 from lamplighter.model.runbook import On, Runbook
 from lamplighter.site import load_site_named
 from lamplighter.stages import stage_for
@@ -45,31 +45,45 @@ def plan(
     if entry.runbook.on is not On.HOSTS:
         raise SelectionError(f"{runbook} is planned by its run alone", advice="Start it in Prefect's UI")
     place = load_site_named(site)
-    progress = Console(stderr=True, highlight=False)
-
-    def tell(seen: Surveyed) -> None:
-        if seen.facts is None:
-            progress.print(f"{seen.host.name}: {seen.message}", markup=False)
-
     operation = operation_of(entry.runbook, option or [])
     request = Request(entry.runbook, place, operation, Requester(requester), hosts)
-    now = int(time.time())
-    stage = stage_for(entry.runbook, place, open_store(place.store, place.store_options), now).stage
-    if not stage.may_look:
-        raise NotApprovedError(
-            f"{entry.runbook.function} is in stage {stage}: the MSP's runs refuse", where=place.name,
-            changed="No host was looked at", advice=f"lamplighter matrix {place.name} says who does it",
-        )
-    parallel = place.rollout(entry.runbook)[0].parallel
-    with SshTransport(place.host_keys) as transport:
-        surveyed = survey(place.select(hosts), operation, transport.connect, parallel, tell)
-    drafted = draft(request, f"preview-{secrets.token_hex(4)}", surveyed, now, stage)
+    drafted = preview(request, int(time.time()), Console(stderr=True, highlight=False))
     if out is not None:
         out.write_bytes(drafted.to_bytes())
     if as_json:
         print_json(json.loads(drafted.to_bytes()))
     else:
         print_plan(console(), drafted)
+
+
+def preview(request: Request, now: int, progress: Console) -> Plan:
+    """Survey over SSH and plan; the plan belongs to no run and cannot be carried out.
+
+    Args:
+        request: who wants what.
+        now: seconds since the epoch.
+        progress: is told of hosts that could not be surveyed.
+
+    Raises:
+        NotApprovedError: the function is in a stage in which the MSP may not even look.
+    """
+    runbook, place = request.runbook, request.site
+    stage = stage_for(runbook, place, open_store(place.store, place.store_options), now).stage
+    if not stage.may_look:
+        raise NotApprovedError(
+            f"{runbook.function} is in stage {stage}: the MSP's runs refuse", where=place.name,
+            changed="No host was looked at", advice=f"lamplighter matrix {place.name} says who does it",
+        )
+
+    def tell(seen: Surveyed) -> None:
+        if seen.facts is None:
+            progress.print(f"{seen.host.name}: {seen.message}", markup=False)
+
+    parallel = place.rollout(runbook)[0].parallel
+    with SshTransport(place.host_keys) as transport:
+        selected = place.select(request.selection)
+        surveyed = survey(selected, request.operation, transport.connect, parallel, tell)
+    return draft(request, f"preview-{secrets.token_hex(4)}", surveyed, now, stage)
 
 
 def operation_of(runbook: Runbook, pairs: list[str]) -> Operation[Any]:

@@ -1,0 +1,81 @@
+"""`lamplighter replan` after a real run in which a host drifted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lamplighter.cli import main
+from lamplighter.derive.catalogue import named
+from lamplighter.drafting import Request
+from lamplighter.leases import Leases
+from lamplighter.ledger import Ledger
+from lamplighter.model.outcome import Terminal
+from lamplighter.model.plan import Requester
+from lamplighter.run import Run
+from lamplighter.signing import Wish, approve_line
+from lamplighter.site import load_site
+from lamplighter.store import open_store
+from lamplighter.transports.ssh import SshTransport
+from tests.enginekit import finish
+from tests.lab import Estate, HostSpec
+from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
+
+pytestmark = [
+    pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="real hosts need root"),
+]
+RUN = "patch-linux-0000000d"
+
+
+def carry_out(site: DemoSite) -> None:
+    """A run whose host changes between plan and rollout."""
+    place = load_site(site.path)
+    store = open_store(place.store)
+    runbook = named("patch-linux").runbook
+    assert runbook.operation is not None
+    request = Request(runbook, place, runbook.operation(packages="all"), Requester(REQUESTER))
+    with (
+        Ledger.open(store, RUN, place.name) as ledger, Leases(store) as leases,
+        SshTransport(place.host_keys) as transport,
+    ):
+        run = Run(RUN, request, store, ledger, transport.connect, leases)
+        plan = run.make_plan(run.survey())
+        wish = Wish(APPROVERS[0])
+        line = approve_line(plan.to_bytes(), wish, site.key(APPROVERS[0]), int(time.time()))
+        run.receive(run.ask(), [line], {"decision": "approve", "reason": ""})
+        assert run.check_gate().passed
+        site.estate["solo"].exec("apt-mark hold lab-web")
+        ending = finish(run)
+    assert [one.terminal for one in ending.outcomes] == [Terminal.DRIFTED]
+
+
+def test_a_drifted_host_is_planned_anew_and_only_the_difference_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Estate(f"replan-{os.getpid()}", [HostSpec("solo", boot_seconds=1)], tmp_path / "estate") as estate:
+        site = DemoSite(tmp_path / "site", estate, {"rollout": {}})
+        site.write()
+        hosts = yaml.safe_load((site.path / "hosts.yaml").read_text())
+        hosts["all"]["vars"] |= {"lamplighter_min_free_mb_root": 1}
+        (site.path / "hosts.yaml").write_text(yaml.safe_dump(hosts))
+        for name, value in site.env.items():
+            monkeypatch.setenv(name, value)
+        carry_out(site)
+        with pytest.raises(SystemExit) as ended:
+            main(["replan", RUN, "--json"])
+        assert not ended.value.code
+        told = json.loads(capsys.readouterr().out)
+        (host,) = told["hosts"]
+        assert host["ended"].startswith("drifted: changed since the plan, not touched: held")
+        assert any("lab-web" in line and line.endswith("→ absent") for line in host["different"])
+        assert told["plan"]["hosts"][0]["steps"], "the other packages are still to be upgraded"
+        with pytest.raises(SystemExit):
+            main(["replan", RUN])
+        shown = capsys.readouterr().out
+        assert "left by" in shown
+        assert "1 of 1 hosts would be changed" in shown
