@@ -45,6 +45,9 @@ NAMES = (
     "rollout.after-outcome",
     "outbox.recorded",
     "outbox.sent",
+    "delivery.kept",
+    "delivery.claimed",
+    "delivery.handed-over",
 )
 
 

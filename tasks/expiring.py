@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import LamplighterError
 from lamplighter.model.canonical import canonical, parse
 from lamplighter.model.directory import Directory, Entry, all_of, equals, present
@@ -166,7 +165,6 @@ class Teller:
             elif sent + failed >= rules.per_run:
                 left += 1
             elif claim(self.store, one, step):
-                crashpoint("expiring.claimed")
                 if self._send(one):
                     sent += 1
                 else:

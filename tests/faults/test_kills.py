@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 
 HOSTS = [f"h{number}" for number in range(6)]
 LOOSE = {"canary_failures": 9, "wave_percent": 100, "run_failures": 99, "parallel": 3}
-POINTS = [name for name in crashpoints.NAMES if not name.startswith("outbox.")]  # a rollout sends nothing
+ELSEWHERE = ("outbox.", "delivery.")  # a rollout sends nothing
+POINTS = [name for name in crashpoints.NAMES if not name.startswith(ELSEWHERE)]
 RECOVERING = {"log.truncate.before", "log.truncate.done", "ledger.recovered"}
 CALM, ROUGH = Faults(unit=(0, 0.02)), Faults(unit=(0, 0.02), drop=0.15, latency=(0, 0.002))
 TRIES = 60
