@@ -1,7 +1,7 @@
 # Lamplighter. `make demo` and `make test` do all the set-up they need; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo demo-down test lint bench torture lock sync clean
+.PHONY: help setup system demo demo-down test lint bench torture lock docs sync clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -58,6 +58,11 @@ torture: $(STAMP) ## the full fault and fuzz campaigns (hours); writes docs/assu
 lock: $(STAMP) ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 --no-header -q --upgrade \
 	  pyproject.toml --group dev -o requirements.lock
+
+docs: $(STAMP) ## the runbook book and the guides as a site with search, in build/docs
+	@$(BIN)/lamplighter sync --check
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 sync: $(STAMP) ## write prefect.yaml and the other derived files
 	@$(BIN)/lamplighter sync

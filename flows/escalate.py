@@ -1,4 +1,20 @@
-"""Escalate: tell people of runs that need somebody, and end gates that nobody answered."""
+"""Escalate: tell people of runs that need somebody, and end gates that nobody answered.
+
+What it touches:
+    - No host. It reads ledgers and Prefect's states, sends notices, wakes runs whose plan has expired, so
+      that they end, and removes delivered passwords whose time is over.
+
+Evidence:
+    - Every notice, whom it reached or why not, in the site's store: `lamplighter notifications`.
+
+Taking it back:
+    A notice that was sent cannot be taken back.
+
+Edge cases:
+    - Its own silence is noticed: commands warn when no round has ended in time, and the `ping` of notify.yaml
+      lets a service outside notice, too.
+    - Two rounds at once, or one that is killed in the middle: each notice is sent once.
+"""
 
 from __future__ import annotations
 

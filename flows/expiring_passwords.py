@@ -1,4 +1,20 @@
-"""Expiring passwords: tell users in time, each step once."""
+"""Expiring passwords: tell users in time, each step once.
+
+What it touches:
+    - Nothing in the directory. It reads accounts in the delegated OUs and mails their users; the mail holds
+      no link.
+
+Evidence:
+    - For each password and step, that it was told, in the site's store, recorded before the mail is sent.
+
+Taking it back:
+    A mail that was sent cannot be taken back.
+
+Edge cases:
+    - A worker dies between record and mail: that mail is not sent, and none is ever sent twice.
+    - More users than `per_run`: the others hear in the next run.
+    - Users without a mail address are counted; accounts on the exclude list are passed over.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,37 @@
-"""Patch Linux: bring Debian-family hosts up to date, in waves, after internal IT approved the packages."""
+"""Patch Linux: bring Debian-family hosts up to date, in waves, after internal IT approved the packages.
+
+What it touches:
+    - Installs newer versions of packages from the repositories a host already has. Packages that have to be
+      removed or added on the way stand in the plan; nothing else is removed or added, and no repository is.
+    - Keeps configuration files that were edited.
+    - Restarts services whose files were replaced, and reboots a host when its packages ask for it and
+      `reboot` allows it.
+    - Reads: installed packages, holds, package locks, free space, failed services, the boot id.
+
+Evidence:
+    - For each host the packages with their versions before and after, the exit codes of apt and dpkg, and
+      the boot ids around a reboot.
+    - The services that failed before and those that fail afterwards; the host variable `lamplighter_probes`
+      adds checks of your own.
+    - The signed plan, every intent and every outcome, in the run's ledger: `lamplighter verify`.
+
+Taking it back:
+    The plan names the version each package had, and what it takes to install that one again. Debian's
+    security repository keeps no old versions: without a snapshot or mirror that does, restore the host.
+
+Edge cases:
+    - Another program holds the package lock, such as unattended-upgrades: it is waited for, and then the
+      host is left alone as `refused`; nothing was changed.
+    - dpkg was interrupted earlier: the host is `refused`, unless the run was started with `repair`.
+    - A release that is not supported any more is said to be so: it has no updates, and that is not the same
+      as being up to date.
+    - The connection breaks while apt runs: apt goes on in a unit of its own on the host, which is asked how
+      it ended. It is never started twice.
+    - A package was held, or something was installed by hand since the plan: the host is `drifted` and is not
+      touched.
+    - A host does not come back from its reboot: it is waited for, then it counts against the budget, and the
+      run may halt before its next wave.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,28 @@
-"""Reset a password: a generated one, to be changed at the next login, delivered once and sealed."""
+"""Reset a password: a generated one, to be changed at the next login, delivered once and sealed.
+
+What it touches:
+    - One account of the directory: its password, that it must be changed at the next login, and, with
+      `unlock`, its lockout. The account is pinned by the directory's own identifier, not by its name.
+    - Reads: the account, its groups through any number of groups, its policy, its manager's address.
+    - Leaves the new password sealed, mailed or in a file, as directory.yaml allows.
+
+Evidence:
+    - The account, who asked, how the caller was verified (a claim), the rule that refused or the gate that
+      passed, what the directory answered, and to which way the password went. Never the password.
+
+Taking it back:
+    A reset is not taken back. The old password is gone; reset the account again.
+
+Edge cases:
+    - Several accounts answer to the name, or none: nothing is changed.
+    - The account is protected, a service's, disabled, expired, outside of what was delegated, or on the deny
+      list: it is `refused`, and the rule is named. VIPs are signed for each time, or internal IT's alone.
+    - The connection breaks while the password is set: the directory is asked whether it was. When it cannot
+      tell, the run says `unknown`, never sets it again, and drops the password.
+    - More resets in a day or an hour than are ordinary: the next one is not done, and both parties hear of
+      it.
+    - The password cannot be delivered: the account stays in must-change state; reset it again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,21 @@
-"""Unlock an account: say why it cannot log in, and lift the lockout where that is why."""
+"""Unlock an account: say why it cannot log in, and lift the lockout where that is why.
+
+What it touches:
+    - One account of the directory: its lockout, and nothing else.
+    - Reads: why it cannot log in: locked, disabled, expired, must change, or none of these.
+
+Evidence:
+    - The account, who asked, how the caller was verified (a claim), what was found, and what the directory
+      answered.
+
+Taking it back:
+    A lockout that was lifted comes back by itself when wrong passwords go on.
+
+Edge cases:
+    - The account is not locked but disabled or expired: that is said, and nothing is changed.
+    - It locks again at once: something still tries the old password; find it before the next unlock.
+    - The account is protected, or outside of what was delegated: `refused`, and the rule is named.
+"""
 
 from __future__ import annotations
 

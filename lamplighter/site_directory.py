@@ -43,6 +43,7 @@ class ServerEntry(Strict):
     """One server."""
 
     address: Line
+    """Host name or IP address."""
     port: Port = 0
     """0 for the usual one."""
     name: Line | None = None
@@ -53,10 +54,15 @@ class BindEntry(Strict):
     """Who logs in: `user` and `password`, or a Kerberos `principal` with a `keytab` or `ccache`."""
 
     user: Line | None = None
+    """DN, or login, of the account that is used; with"""
     password: Reference | None = None
+    """a reference to its password. Or"""
     principal: Line | None = None
+    """a Kerberos principal, with"""
     keytab: Line | None = None
+    """the file of its key, or"""
     ccache: Line = ""
+    """the file of its tickets."""
 
     @model_validator(mode="after")
     def _one_way(self) -> BindEntry:
@@ -70,6 +76,7 @@ class VipEntry(Strict):
     """Accounts that are not ordinary: by group, through any number of groups."""
 
     groups: list[Dn] = Field(default_factory=list)
+    """DNs of the groups."""
     rule: Literal["gated", "internal-only"] = "gated"
     """Signed for each time by internal IT; or refused here, because internal IT does it itself."""
 
@@ -78,7 +85,9 @@ class RatesEntry(Strict):
     """How many changes of accounts are ordinary; one more is an anomaly, and not done."""
 
     per_user_a_day: Annotated[int, Field(ge=1, le=100)] = 3
+    """Changes of one account in a day."""
     per_hour: Annotated[int, Field(ge=1, le=500)] = 20
+    """Changes of all accounts in an hour."""
     tell: list[str] = Field(default_factory=list)
     """Who hears of a crossing at once, of both parties: addresses, or roles as msp/duty-lead."""
 
@@ -99,6 +108,7 @@ class DeliveryEntry(Strict):
     folder: Line | None = None
     """Where files are left, for as long as `hours`."""
     hours: Annotated[int, Field(ge=1, le=168)] = 24
+    """How long a delivered password is kept."""
     when_unknown: Literal["drop", "deliver"] = "drop"
     """What becomes of a password of which it is not known whether it was set."""
 
@@ -136,14 +146,21 @@ class DirectoryEntry(Strict):
     """`directory.yaml`."""
 
     kind: Literal["active-directory", "openldap"]
+    """`active-directory` or `openldap`."""
     servers: Annotated[list[ServerEntry], Field(min_length=1)]
+    """In the order in which they are tried."""
     security: Annotated[Security, Field(strict=False)] = Security.LDAPS
+    """`ldaps`, or `starttls`; nothing is ever sent in the clear."""
     ca: Line
     """PEM file with the CAs that may certify the servers; relative to the site's folder."""
     base: Dn
+    """DN below which accounts are looked for."""
     bind: BindEntry
+    """Who logs in."""
     connect_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+    """Until a server that does not answer is given up."""
     seconds: Annotated[int, Field(ge=1, le=120)] = 20
+    """Until an answer must be there."""
     default_policy: Dn | None = None
     """OpenLDAP: DN of the ppolicy that holds where an account names none."""
     delegated: list[Dn] = Field(default_factory=list)
@@ -153,10 +170,15 @@ class DirectoryEntry(Strict):
     protected_groups: list[Dn] = Field(default_factory=list)
     """Groups, besides the directory's own administrators', whose members may not."""
     vip: VipEntry = VipEntry()
+    """Accounts that are not ordinary."""
     passwords: Literal["words", "characters"] = "words"
+    """How new passwords are made."""
     rates: RatesEntry = RatesEntry()
+    """How many changes are ordinary."""
     delivery: DeliveryEntry
+    """How a new password reaches its user."""
     expiring: ExpiringEntry = ExpiringEntry()
+    """Who hears that a password is about to expire."""
 
 
 class SiteDirectory:

@@ -29,9 +29,13 @@ class ChannelEntry(Strict):
     """One way to reach somebody: a whole apprise URL, or an address behind a shared mail server."""
 
     name: Slug
+    """Tells the ways of one holder apart."""
     url: Reference | None = None
+    """A reference to a whole apprise URL; or"""
     through: Slug | None = None
+    """a server of `servers`, and"""
     to: Reference | None = None
+    """a reference to the address behind it."""
 
     @model_validator(mode="after")
     def _one_way(self) -> ChannelEntry:
@@ -44,19 +48,28 @@ class LimitsEntry(Strict):
     """How much is sent, and for how long it is tried."""
 
     per_hour: Annotated[int, Field(ge=1, le=1000)] = 12
+    """Notices one way takes in an hour; what is more waits."""
     per_round: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Notices sent in one round."""
     give_up_hours: Annotated[int, Field(ge=1, le=30 * 24)] = 72
+    """How long a notice that cannot be sent is tried again."""
     silence_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 20
+    """The watch counts as silent when no round ended for so long."""
 
 
 class NotifyEntry(Strict):
     """`notify.yaml`."""
 
     servers: dict[Slug, Reference] = Field(default_factory=dict)
+    """References to mail servers' URLs, by name."""
     reach: dict[str, Annotated[list[ChannelEntry], Field(min_length=1)]] = Field(default_factory=dict)
+    """How persons and roles are reached, several ways each, in order."""
     emergency: list[str] = Field(default_factory=list)
+    """Who hears at once of an emergency: persons, or roles."""
     limits: LimitsEntry = LimitsEntry()
+    """How much is sent, and for how long it is tried."""
     ping: Reference | None = None
+    """A reference to the URL that is called after each round: whoever watches it notices silence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,23 +49,31 @@ class PersonEntry(Strict):
     """One person of `people.yaml`."""
 
     name: Line
+    """For display."""
     party: PartyName
+    """`internal` or `msp`: the one party the person belongs to."""
     roles: list[Slug] = []
+    """Your own words, such as `change-manager`; gates and escalation paths use the same ones."""
     left: bool = False
+    """True once the person has left: their signature counts for nothing."""
 
 
 class PartyNames(Strict):
     """How the two parties are called."""
 
     internal: Line
+    """The customer's own IT."""
     msp: Line
+    """The provider."""
 
 
 class StoreEntry(Strict):
     """A store with options; a store without any is written as its URL alone."""
 
     url: Line
+    """`file:/path` outside the checkout, or `s3://bucket/prefix`."""
     options: dict[Slug, Any] = {}
+    """What a bucket needs; secrets are references: `env:NAME`, `file:PATH`, `cmd:COMMAND`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -77,20 +85,28 @@ class ScheduleEntry(Strict):
     """When a deployment starts on its own: exactly one of `cron` and `rrule`."""
 
     cron: Line | None = None
+    """Five fields: minute, hour, day of month, month, day of week."""
     rrule: Line | None = None
+    """RFC 5545, instead of `cron`."""
     time_zone: Line | None = None
+    """IANA name; the site's when left out."""
     active: bool = True
+    """False keeps it written down and switched off."""
 
 
 class DeploymentEntry(Strict):
     """One runbook, offered for one selection."""
 
     runbook: Slug
+    """Its id."""
     name: Slug | None = None
+    """Tells several deployments of one runbook apart."""
     hosts: Annotated[str, StringConstraints(min_length=1)] = "all"
+    """An Ansible host pattern: `web`, `prod:!db1`."""
     options: dict[str, Any] = {}
+    """Parameters of the runbook. No secrets: they stand in Prefect in the clear."""
     schedules: list[ScheduleEntry] = []
-    active: bool = True
+    """When it starts on its own; on demand only when left out."""
 
 
 class WavesEntry(Strict):
@@ -108,19 +124,28 @@ class LimitsEntry(Strict):
     """Overrides of `lamplighter.model.plan.Limits`."""
 
     hosts: Some | None = None
+    """Most hosts one plan may change."""
     percent: Percent | None = None
+    """Most per cent of the site one plan may change."""
     canary_failures: Count | None = None
+    """Failed, unreachable and unknown hosts allowed in the first wave."""
     wave_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    """And, in per cent, in a later one."""
     run_failures: Count | None = None
+    """And in the whole run."""
     soak_seconds: Annotated[int, Field(ge=0, le=7 * 86400)] | None = None
+    """Wait after a wave, before its hosts are looked at again and the next one starts."""
     parallel: Annotated[int, Field(ge=1, le=500)] | None = None
+    """Hosts worked on at once."""
 
 
 class RolloutEntry(Strict):
     """How a runbook rolls out at this site."""
 
     waves: WavesEntry = WavesEntry()
+    """How a rollout widens."""
     limits: LimitsEntry = LimitsEntry()
+    """How much may change, and how much may go wrong."""
     approval_seconds: Annotated[int, Field(ge=1, le=30 * 86400)] | None = None
     """How long a plan can be signed and carried out; 3 days when nothing is said."""
 
@@ -129,8 +154,11 @@ class RequirementEntry(Strict):
     """An additional demand on a gate."""
 
     party: PartyName
+    """Whose people sign."""
     roles: list[Slug] = []
+    """Any one of these; anybody of the party when left out."""
     quorum: Annotated[int, Field(ge=1, le=32)] = 1
+    """How many different people."""
 
 
 class PolicyEntry(Strict):
@@ -148,13 +176,21 @@ class SiteEntry(Strict):
     """`site.yaml`."""
 
     name: Slug
+    """As the folder is called."""
     title: Line
+    """For people: reports, forms, notices."""
     time_zone: Line
+    """IANA name. Schedules and windows without their own are in it."""
     parties: PartyNames
+    """How the two parties are called."""
     store: StoreEntry
+    """Where runs are written: a URL, or a URL with options."""
     deployments: list[DeploymentEntry] = []
+    """What is offered here: runbooks, for selections of hosts."""
     rollout: dict[Slug, RolloutEntry] = {}
+    """How changes roll out, by runbook or `default`; what is left out stays as the runbook has it."""
     gates: dict[Slug, Annotated[list[RequirementEntry], Field(min_length=1)]] = {}
+    """Who must sign beyond a runbook's own gate, by runbook or `default`; only ever stricter."""
     overdue_reviews: Count = 2
     """Emergencies are refused while more reviews of earlier ones are overdue."""
     policy: PolicyEntry = PolicyEntry()
@@ -165,6 +201,7 @@ class PeopleEntry(Strict):
     """`people.yaml`."""
 
     people: Annotated[dict[Principal, PersonEntry], Field(min_length=1)]
+    """Everybody who may ask, approve or be told, by the address that stands in `approvers`."""
 
 
 Model = TypeVar("Model", bound=Strict)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -56,6 +57,12 @@ def _app(names: list[str]) -> typer.Typer:
         command: Callable[..., None] = getattr(importlib.import_module(f"lamplighter.cli.{module}"), function)
         app.command(name)(command)
     return app
+
+
+def commands() -> dict[str, Any]:
+    """Every command by name, as the reference page describes them."""
+    group: Any = typer.main.get_command(_app(list(COMMANDS)))
+    return {name: group.commands[name] for name in COMMANDS}
 
 
 def _root() -> None:

@@ -25,7 +25,7 @@ def notifications(
     unsent: Annotated[bool, typer.Option("--unsent", help="only what was not sent")] = False,
     run: Annotated[str, typer.Option(help="only of this run")] = "",
     text: Annotated[bool, typer.Option("--text", help="print the messages in full")] = False,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
     """Show every notice of a site, newest first: sent, waiting to be tried again, or failed.
 

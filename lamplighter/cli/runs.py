@@ -25,7 +25,7 @@ Row: TypeAlias = tuple[int, str, str, str, str, str]
 def runs(
     site: Annotated[str | None, typer.Option(help="only this site")] = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="only runs that wait at their gate")] = False,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
     """List runs from their ledgers, newest first."""
     rows: list[Row] = []

@@ -35,7 +35,7 @@ class Row:
 def sla(
     site: Annotated[str, typer.Argument(help="a folder in inventories/")],
     days: Annotated[int, typer.Option(min=1, help="runs that began in the last so many days")] = 30,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
 ) -> None:
     """Show who held each run for how long, and which promised times were kept. From the ledgers alone.
 

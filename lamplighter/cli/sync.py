@@ -3,43 +3,75 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from lamplighter.derive.book import book
 from lamplighter.derive.catalogue import discover, home
 from lamplighter.derive.prefect_yaml import prefect_yaml
+from lamplighter.derive.reference import reference
 from lamplighter.site import load_site
+from lamplighter.site_calendar import CalendarEntry
+from lamplighter.site_directory import DirectoryEntry
+from lamplighter.site_files import CALENDAR, PEOPLE, RESPONSIBILITIES, SITE
+from lamplighter.site_matrix import MatrixEntry
+from lamplighter.site_notify import NOTIFY, NotifyEntry
+from lamplighter.site_schema import PeopleEntry, SiteEntry
+
+FILES = {
+    SITE: SiteEntry, PEOPLE: PeopleEntry, RESPONSIBILITIES: MatrixEntry, CALENDAR: CalendarEntry,
+    NOTIFY: NotifyEntry, "directory.yaml": DirectoryEntry,
+}
+"""The files of a site's folder that are checked against a model."""
 
 
 def sync(
     check: Annotated[bool, typer.Option("--check", help="change nothing; exit 1 if a file differs")] = False,
 ) -> None:
-    """Write prefect.yaml from the runbooks' declarations and the sites' deployments."""
-    console = Console(highlight=False)
-    root = home()
+    """Write what is derived: prefect.yaml, the runbook book, matrix, calendar, and the reference pages."""
+    console, root = Console(highlight=False), home()
+    texts = derived(root)
+    stale = [path for path, text in texts.items() if _read(path) != text]
+    gone = [path for path in sorted((root / "docs" / "runbooks").glob("*.md")) if path not in texts]
+    for path in (*stale, *gone):
+        name = path.relative_to(root).as_posix()
+        if check:
+            before, after = _read(path).splitlines(), texts.get(path, "").splitlines()
+            diff = difflib.unified_diff(before, after, name, f"{name} (derived)", n=1, lineterm="")
+            console.print("\n".join(diff), markup=False, soft_wrap=True)
+        elif path in texts:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(texts[path], encoding="utf-8")
+            console.print(f"wrote {name}")
+        else:
+            path.unlink()
+            console.print(f"removed {name}: its runbook is gone")
+    count = len(stale) + len(gone)
+    if check and count:
+        what = "files are" if count > 1 else "file is"
+        console.print(f"[red]{count} derived {what} stale[/]: run lamplighter sync")
+        raise typer.Exit(1)
+    if not count:
+        console.print(f"{len(texts)} derived files are up to date")
+
+
+def derived(root: Path) -> dict[Path, str]:
+    """Every derived file of a checkout, with the text it should have."""
+    from lamplighter.cli import commands  # noqa: PLC0415 - the command line imports this module
+
     entries = discover(root)
     runbooks = {name: entry.runbook for name, entry in entries.items()}
     folders = sorted(path.parent for path in (root / "inventories").glob("*/site.yaml"))
     sites = [load_site(folder, runbooks) for folder in folders if folder.name != "template"]
-    derived = {root / "prefect.yaml": prefect_yaml(entries, sites)}
-    stale = 0
-    for path, text in derived.items():
-        old = path.read_text(encoding="utf-8") if path.exists() else ""
-        if old == text:
-            continue
-        stale += 1
-        name = path.relative_to(root).as_posix()
-        if check:
-            before, after = old.splitlines(), text.splitlines()
-            diff = difflib.unified_diff(before, after, name, f"{name} (derived)", n=1, lineterm="")
-            console.print("\n".join(diff), markup=False)
-        else:
-            path.write_text(text, encoding="utf-8")
-            console.print(f"wrote {name}")
-    if check and stale:
-        console.print(f"[red]{stale} derived file is stale[/]: run lamplighter sync")
-        raise typer.Exit(1)
-    if not stale:
-        console.print(f"{len(derived)} derived file is up to date")
+    pages = {**book(entries, sites), **reference(commands(), FILES)}
+    return {
+        root / "prefect.yaml": prefect_yaml(entries, sites),
+        **{root / "docs" / name: text for name, text in pages.items()},
+    }
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
