@@ -50,7 +50,8 @@ def _runs(function: Function, site: Site, store: Store) -> Iterator[RunSeen]:
         except LedgerBrokenError as error:
             raise LedgerBrokenError(
                 f"its ledger does not verify, so it is no evidence: {error}", where=f"run {run}",
-                advice=f"run: lamplighter verify --site {site.name}", reason=error.reason, record=error.record,
+                advice=f"run: lamplighter verify --site {site.name}", reason=error.reason,
+                record=error.record,
             ) from error
         if not records or records[0].get("runbook") not in function.runbooks:
             continue
