@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel
 from rich.console import Console
 
 from lamplighter.derive.book import book
@@ -21,7 +22,7 @@ from lamplighter.site_matrix import MatrixEntry
 from lamplighter.site_notify import NOTIFY, NotifyEntry
 from lamplighter.site_schema import PeopleEntry, SiteEntry
 
-FILES = {
+FILES: dict[str, type[BaseModel]] = {
     SITE: SiteEntry, PEOPLE: PeopleEntry, RESPONSIBILITIES: MatrixEntry, CALENDAR: CalendarEntry,
     NOTIFY: NotifyEntry, "directory.yaml": DirectoryEntry,
 }
