@@ -122,7 +122,7 @@ def _estate() -> Estate:
 
 
 def _stack(site: DemoSite) -> PrefectStack:
-    stack = PrefectStack(site.folder / "prefect", port=PORT, env=site.env)
+    stack = PrefectStack(site.folder / "prefect", port=PORT, env=site.env, stays=True)
     if not stack.runs("server"):
         _say("starting a Prefect server (SQLite) and the MSP's worker")
         stack.start_server()

@@ -38,10 +38,14 @@ class PrefectStack:
         folder: made if need be and kept; a server that was started in it before is found again.
         port: the one to take if it is free.
         env: added to every process.
+        stays: it outlives this process; otherwise everything of it ends when this process does.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, port: int = 0, env: Mapping[str, str] | None = None, stays: bool = False
+    ) -> None:
         self.folder = folder.absolute()
+        self._prefix = () if stays else ("setpriv", "--pdeathsig", "KILL", "--")
         self.port = self._remembered_port() or _free_port(port)
         self._extra = dict(env or {})
         self._file = self.folder / "processes.json"
@@ -145,7 +149,7 @@ class PrefectStack:
         """
         with (self.folder / f"{name}.log").open("ab") as log:
             started = subprocess.Popen(
-                [str(word) for word in argv],
+                [*self._prefix, *(str(word) for word in argv)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
