@@ -73,15 +73,16 @@ class Audit:
         self._done: dict[str, list[StepResult]] = {}
         self._begun: dict[str, list[str]] = {}
         self._running = self._ended = self._soaked = 0
-        self._passed = False
+        self._opened = self._passed = False
         self._halted = False
         self._last = 0
         self._judged: tuple[tuple[int, int], str] = ((-1, -1), "")
 
     def note(self, record: Record) -> None:
         """Judge one more record; kinds that promise nothing are passed over."""
-        if record.seq == 1 and record.kind != "opened":
+        if not self._opened and record.kind not in {"opened", "recovered"}:
             self._find(record, "no-opening", "the first record does not open the run")
+            self._opened = True  # said once
         self._last = record.seq
         handler = getattr(self, f"_on_{record.kind.replace('-', '_')}", None)
         try:
@@ -100,8 +101,9 @@ class Audit:
     # --- plan and gate ----------------------------------------------------------------------------
 
     def _on_opened(self, record: Record) -> None:
-        if record.seq != 1:
+        if self._opened:
             self._find(record, "opened-twice", "the run is opened a second time")
+        self._opened = True  # a crash may have torn the opening itself: then its recovery stands before it
 
     def _on_planned(self, record: Record) -> None:
         if self._plan:

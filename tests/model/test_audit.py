@@ -108,6 +108,13 @@ def test_a_run_that_kept_every_promise_is_sound() -> None:
     assert audit(good()) == ()
 
 
+def test_a_crash_while_the_run_was_opened_is_no_breach() -> None:
+    torn: Row = ("recovered", {"bytes": 12, "digest": "sha256:0"})
+    assert audit(put(0, torn)) == ()
+    assert audit(put(0, torn, torn)) == ()
+    assert codes([torn, *good()[1:]]) >= {"no-opening"}
+
+
 def test_a_run_that_is_still_open_is_sound_so_far() -> None:
     rows = good()
     for length in range(1, len(rows)):
