@@ -32,7 +32,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
-from prefect.exceptions import NotPausedError, ObjectNotFound, Pause
+from prefect.exceptions import NotPausedError, ObjectNotFound, Pause, PrefectException
 from prefect.flow_runs import resume_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment
@@ -324,4 +324,7 @@ class Progress:
         if done == self._shown or (not last and time.monotonic() - self._at < self._seconds):
             return
         self._shown, self._at = done, time.monotonic()
-        update_progress_artifact(self._artifact, progress=100.0 * done / self._total)
+        try:
+            update_progress_artifact(self._artifact, progress=100.0 * done / self._total)
+        except (httpx.HTTPError, PrefectException):  # a bar that stands still must not stop a rollout
+            return
