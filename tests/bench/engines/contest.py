@@ -62,10 +62,10 @@ class Contest:
             folder = Path(name)
             argv = engine.prepare(folder, self.targets)
             output = folder / "output"
-            env = {key: value.format(folder=folder) for key, value in engine.env.items()}
+            env = {key: value.format(folder=folder, root=ROOT) for key, value in engine.env.items()}
             launch = [sys.executable, "-S", "-E", _LAUNCH, output, str(SECONDS), "--", *argv]
             done = subprocess.run(
-                launch, check=True, stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ, **env}
+                launch, check=True, stdout=subprocess.PIPE, cwd=folder, env={**os.environ, **env}
             )
             used = json.loads(done.stdout)
             answered = set(_ANSWER.findall(output.read_bytes()))

@@ -23,6 +23,7 @@ PINS = {
     "ansible": ("ansible-core==2.19.14", "cryptography==50.0.2"),
 }
 INSTALL_SECONDS = 600
+_HERE = {"PYTHONPATH": "{root}"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Engine:
     Attributes:
         name: in rows and plots.
         prepare: writes what the engine reads into a folder, and gives its command line.
-        env: added to its environment; `{folder}` stands for a fresh folder of each start.
+        env: added to its environment; `{folder}` stands for a fresh folder of each start, which is also its
+            working directory, `{root}` for the checkout.
     """
 
     name: str
@@ -47,8 +49,8 @@ def engines() -> tuple[Engine, ...]:
         subprocess.CalledProcessError: a peer cannot be installed.
     """
     return (
-        Engine("lamplighter", lambda folder, targets: _own("ours", folder, targets)),
-        Engine("paramiko", lambda folder, targets: _own("bare", folder, targets)),
+        Engine("lamplighter", lambda folder, targets: _own("ours", folder, targets), _HERE),
+        Engine("paramiko", lambda folder, targets: _own("bare", folder, targets), _HERE),
         Engine("pyinfra", lambda folder, targets: _pyinfra(install("pyinfra"), folder, targets)),
         Engine("ansible", lambda folder, targets: _ansible(install("ansible"), folder, targets), {
             "ANSIBLE_HOME": "{folder}", "ANSIBLE_SSH_CONTROL_PATH_DIR": "{folder}/cp", "ANSIBLE_NOCOLOR": "1",
