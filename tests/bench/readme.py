@@ -57,6 +57,10 @@ done again.""",
 Twenty hosts of the sandbox (Debian 12 in namespaces of their own, real apt, real reboots), patched in
 three waves through a Prefect server and worker: the time the run was pending or running, without the wait
 for its approval; and again without the hosts' reboots.""",
+    "directory": """\
+Resets against a Samba AD domain controller on this machine. One after the other over one connection pool:
+find, plan, set, read back. Then a whole run with its ledger and a signed standing approval, without Prefect,
+from its start to its end, and from the approved plan on; medians of five.""",
 }
 
 
