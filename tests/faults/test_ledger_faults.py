@@ -37,7 +37,7 @@ FULL = os.environ.get("LAMPLIGHTER_TORTURE") == "1"
 EACH, RANDOM = (50, 1000) if FULL else (5, 100)
 REPORT = Path(__file__).parents[2] / "docs" / "assurance" / "ledger.json"
 TALLY: Counter[str] = Counter()
-POINTS = [name for name in crashpoints.NAMES if not name.startswith(("rollout.", "outbox."))]
+POINTS = [name for name in crashpoints.NAMES if not name.startswith(("rollout.", "outbox.", "delivery."))]
 RECOVERY = ["log.truncate.before", "log.truncate.done", "ledger.recovered"]
 RUN, SITE, KEY = "run-1", "demo", "runs/run-1/ledger.jsonl"
 
