@@ -98,11 +98,27 @@ class Desk:
         """Change `site.yaml` for a while."""
         path = Path(self.site.path / "site.yaml")
         before = path.read_text()
-        path.write_text(yaml.safe_dump({**yaml.safe_load(before), **changes}, sort_keys=False))
-        try:
+        with _reads(path, yaml.safe_dump({**yaml.safe_load(before), **changes}, sort_keys=False)):
             yield
-        finally:
-            path.write_text(before)
+
+    @contextlib.contextmanager
+    def delegated(self) -> Iterator[None]:
+        """Patching is handed over whole for a while: the demo's matrix has it signed for each time."""
+        path = Path(self.site.path / "responsibilities.yaml")
+        matrix = path.read_text()
+        assert matrix.count("stage: supervised") == 1
+        with _reads(path, matrix.replace("stage: supervised", "stage: delegated")):
+            yield
+
+
+@contextlib.contextmanager
+def _reads(path: Path, text: str) -> Iterator[None]:
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
 
 
 def run_id(flow_run: str) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -204,7 +205,7 @@ def test_directory_and_generated_passwords(slapd: OpenLdap, tmp_path: Path, watc
         with Ledger.open(open_store(f"file:{tmp_path / 'store'}"), "canary-1", "demo") as ledger:
             ledger.append("outcome", evidence=asdict(evidence), facts=facts.relevant())
         watch.shows(evidence, plan, facts, session, transport, settings, sealed[0])
-        too_short = Secret(know("user-password", "Sh0rt-Zq7"), "generated")
+        too_short = Secret(know("user-password", f"Sh0rt-{secrets.token_hex(1)}Q"), "generated")
         watch.fails(PolicyViolationError, lambda: session.set_password(jane, too_short))
         stranger = f"uid=nobody,{openldap.SERVICES}"
         watch.fails(NotPermittedError, lambda: session.set_password(openldap.NOBODY, sealed[0]))
@@ -337,7 +338,7 @@ def test_a_run_through_prefect(
     assert {".db", ".db-wal"} <= databases
     watch.files(prefect.folder, patch_site.folder)
     watch.shows(printed, ended, api.artifacts(flow_run))
-    assert watch.commands > 100
+    assert watch.commands > 40
 
 
 # --- the list ---

@@ -88,8 +88,11 @@ def test_what_is_approved_beforehand_does_not_wait(desk: Desk) -> None:
     )
     listed = json.loads(desk.prefect.lamplighter("standing", "--site", "demo", "--list", "--json"))
     assert [(one["state"], one["approver"]) for one in listed] == [("counts", KIRAN)]
-    flow_run = _ask(desk, "--set", "packages=security")
-    assert desk.ended(flow_run) == ("Completed", "1 changed")
+    signed_each_time = desk.at_gate(_ask(desk, "--set", "packages=security"))
+    desk.api.answer(signed_each_time, decision="reject", reason="not yet handed over")
+    with desk.delegated():
+        flow_run = _ask(desk, "--set", "packages=security")
+        assert desk.ended(flow_run) == ("Completed", "1 changed")
     assert "asked" not in desk.kinds(flow_run)
     desk.prefect.lamplighter(
         "standing", "--site", "demo", "--revoke", listed[0]["id"], "--key", str(desk.site.key(ASHA))
@@ -97,8 +100,9 @@ def test_what_is_approved_beforehand_does_not_wait(desk: Desk) -> None:
     listed = json.loads(desk.prefect.lamplighter("standing", "--site", "demo", "--list", "--json"))
     assert listed[0]["state"] == "revoked"
     desk.old_packages("alpha")
-    waiting = desk.at_gate(_ask(desk))
-    assert "revoked" in desk.form(waiting)
+    with desk.delegated():
+        waiting = desk.at_gate(_ask(desk, "--set", "packages=security"))
+        assert "revoked" in desk.form(waiting)
     desk.api.answer(waiting, decision="reject", reason="enough")
     assert desk.ended(waiting)[0] == "Rejected"
     assert desk.versions("alpha") == {"1.0"}

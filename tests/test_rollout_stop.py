@@ -13,13 +13,26 @@ import pytest
 
 from lamplighter.errors import LedgerError, UnreachableError
 from lamplighter.gatekeeper import drop_line
+from lamplighter.ledger import read_ledger
 from lamplighter.model.approval import Decision
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Outcome, StepResult
 from lamplighter.model.session import Session
 from lamplighter.run import Run
 from lamplighter.turn import unit_name
-from tests.enginekit import LOOSE, Bump, Lab, Make, finish, labs, message, quiet_threads, states
+from tests.enginekit import (
+    LOOSE,
+    SITE,
+    Bump,
+    Lab,
+    Make,
+    carry_out,
+    finish,
+    labs,
+    message,
+    quiet_threads,
+    states,
+)
 
 
 @pytest.fixture
@@ -178,6 +191,18 @@ def test_an_interrupted_step_that_turns_out_unknown_is_not_repeated(make: Make) 
         ending = finish(run)
     assert states(ending)["a"] == "unknown"
     assert lab.counts("a") == {"upgrade": 1}
+
+
+def test_no_action_begins_before_its_intent_can_be_read_back(make: Make) -> None:
+    lab = make(["a", "b", "c"], waves={"canary": 3})
+
+    def look(host: str) -> None:
+        records = read_ledger(lab.store, "bump-1", SITE)
+        assert host in {record.fields["host"] for record in records if record.kind == "intent"}
+
+    operation = Bump(steps=("upgrade",), hooks={"apply": look})
+    with lab.run(operation=operation) as run:
+        assert states(carry_out(lab, run)) == dict.fromkeys("abc", "changed")
 
 
 def test_when_the_ledger_cannot_be_written_nothing_more_is_started(make: Make) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
+from lamplighter.derive.catalogue import named
 from lamplighter.model.canonical import sha256
 from lamplighter.model.stage import NAMESPACE, Decision, Stage
+from lamplighter.provenance import code_digest
 from lamplighter.signing import sign_line
 from lamplighter.stages import keep_decision
 from lamplighter.store_directory import DirectoryStore
@@ -71,6 +73,7 @@ class DemoSite:
         decision = Decision(
             "demo", "patch-management", Stage.DELEGATED, APPROVERS[0], now - 60, now + 300 * 86400,
             secrets.token_hex(16), sha256(b"no evidence yet: the sandbox is new"),
+            {"patch-linux": code_digest(named("patch-linux").runbook)},
         )
         line = sign_line(decision.to_bytes(), self.key(APPROVERS[0]), NAMESPACE)
         keep_decision(DirectoryStore(self.store), decision.function, line)
