@@ -20,10 +20,10 @@ from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import RefusedError, SecretError
 from lamplighter.model.canonical import canonical, parse
 from lamplighter.model.notice import Result
-from lamplighter.notify import Answer, send_by_apprise
+from lamplighter.notify.send import Answer, send_by_apprise
 from lamplighter.secrets import Resolve, Secret, resolve
-from lamplighter.site_directory import HOUR, DeliveryEntry
-from lamplighter.site_notify import Channel
+from lamplighter.site.directory import HOUR, DeliveryEntry
+from lamplighter.site.notify import Channel
 from lamplighter.store import Store
 
 LIMIT = 64 * 1024

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from lamplighter.engine.run import dropped_lines, plan_key
 from lamplighter.errors import LedgerBrokenError, MalformedError
 from lamplighter.ledger import WholeLines
 from lamplighter.model.approval import Decision, read_statement
@@ -20,7 +21,6 @@ from lamplighter.model.gate import GatePolicy, GateResult, evaluate
 from lamplighter.model.party import Party
 from lamplighter.model.plan import read_plan
 from lamplighter.model.witness import Witnessed, judge_witness
-from lamplighter.run import dropped_lines, plan_key
 from lamplighter.seals import ledger_key, runs_of, seal_lines, seals_promised, witness_lines
 from lamplighter.store import Store, lines
 

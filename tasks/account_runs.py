@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from lamplighter.delivery import Deliveries, Parcel, sweep
+from lamplighter.engine.run import Run
 from lamplighter.errors import RefusedError
 from lamplighter.model.directory import Directory
 from lamplighter.model.escalation import default_path
@@ -20,14 +21,13 @@ from lamplighter.model.outcome import RunState, StepResult
 from lamplighter.model.party import Party
 from lamplighter.model.plan import Step
 from lamplighter.model.session import Connect
-from lamplighter.notify import Send, deliver, send_by_apprise
-from lamplighter.outbox import Outbox
+from lamplighter.notify.outbox import Outbox
+from lamplighter.notify.send import Send, deliver, send_by_apprise
 from lamplighter.rates import HOUR, Rates
-from lamplighter.run import Run
 from lamplighter.secrets import Resolve, Secret, resolve
 from lamplighter.site import Site
-from lamplighter.site_directory import SiteDirectory, load_directory
-from lamplighter.site_notify import Notify, load_notify
+from lamplighter.site.directory import SiteDirectory, load_directory
+from lamplighter.site.notify import Notify, load_notify
 from lamplighter.store import Store, open_store
 from lamplighter.transports.ldap import LdapTransport
 from tasks.account_changes import AccountSystem, ResetPassword, UnlockAccount

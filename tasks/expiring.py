@@ -15,11 +15,11 @@ from lamplighter.model.canonical import canonical, parse
 from lamplighter.model.directory import Directory, Entry, all_of, equals, present
 from lamplighter.model.dn import within_any
 from lamplighter.model.notice import Result
-from lamplighter.notify import send_by_apprise
+from lamplighter.notify.send import send_by_apprise
 from lamplighter.secrets import Resolve, Secret, resolve
 from lamplighter.site import Site
-from lamplighter.site_directory import DirectoryEntry, SiteDirectory, load_directory
-from lamplighter.site_notify import Channel, load_notify
+from lamplighter.site.directory import DirectoryEntry, SiteDirectory, load_directory
+from lamplighter.site.notify import Channel, load_notify
 from lamplighter.store import Store, open_store
 from lamplighter.transports.ldap import LdapTransport
 from tasks.active_directory import ticks_to_epoch

@@ -19,8 +19,12 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
 from lamplighter import orchestrator
+from lamplighter.engine.opening import Wanted, edited, open_request
+from lamplighter.engine.reviews import open_reviews, overdue
+from lamplighter.engine.run import Run
+from lamplighter.engine.survey import Surveyed
+from lamplighter.engine.terms import await_window
 from lamplighter.errors import LamplighterError
-from lamplighter.heartbeat import warning
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
@@ -34,17 +38,13 @@ from lamplighter.model.review import Due
 from lamplighter.model.runbook import ChangeType, Runbook
 from lamplighter.model.session import Connect
 from lamplighter.model.show import gate_page, plan_page, report_page, report_rows
-from lamplighter.opening import Wanted, edited, open_request
-from lamplighter.reviews import open_reviews, overdue
-from lamplighter.run import Run
+from lamplighter.notify.heartbeat import warning
+from lamplighter.notify.teller import sla_of
+from lamplighter.notify.watch import Watch
 from lamplighter.site import Site, load_site_named
-from lamplighter.site_notify import load_notify
+from lamplighter.site.notify import load_notify
 from lamplighter.store import open_store
-from lamplighter.survey import Surveyed
-from lamplighter.teller import sla_of
-from lamplighter.terms import await_window
 from lamplighter.transports.ssh import SshTransport
-from lamplighter.watch import Watch
 from tasks.account_runs import AccountDesk, open_desk, remember_claims
 
 T = TypeVar("T")

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lamplighter import orchestrator
-from lamplighter.cases import DEAD, GONE, Case
 from lamplighter.delivery import sweep
 from lamplighter.derive.catalogue import discover
 from lamplighter.errors import LamplighterError
-from lamplighter.heartbeat import beat, ping
-from lamplighter.notify import Delivered
+from lamplighter.notify.cases import DEAD, GONE, Case
+from lamplighter.notify.heartbeat import beat, ping
+from lamplighter.notify.send import Delivered
+from lamplighter.notify.watch import Watch
 from lamplighter.site import load_site_named
-from lamplighter.site_directory import read_directory
-from lamplighter.site_notify import Notify, load_notify
+from lamplighter.site.directory import read_directory
+from lamplighter.site.notify import Notify, load_notify
 from lamplighter.store import Store, open_store
-from lamplighter.watch import Watch
 
 SEND_SECONDS = 120.0
 GATE_STATES = frozenset({"PAUSED"})

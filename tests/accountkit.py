@@ -16,7 +16,9 @@ import yaml
 from flows.reset_password import RUNBOOK as RESET
 from flows.unlock_account import RUNBOOK as UNLOCK
 from lamplighter.delivery import Parcel
-from lamplighter.drafting import Request
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.run import Ending, Run
+from lamplighter.engine.stages import keep_decision
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model import stage
@@ -28,10 +30,8 @@ from lamplighter.model.runbook import Runbook
 from lamplighter.model.session import Connect
 from lamplighter.model.standing import ACCOUNTS, Standing
 from lamplighter.model.standing import NAMESPACE as STANDING
-from lamplighter.run import Ending, Run
 from lamplighter.site import load_site
-from lamplighter.stages import keep_decision
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 from tasks.account_runs import AccountDesk, open_desk, remember_claims
 from tasks.accounts import Claims
 from tests.lab import openldap, samba_ad

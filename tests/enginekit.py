@@ -19,7 +19,9 @@ from typing import Any
 
 import yaml
 
-from lamplighter.drafting import Request
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.run import Ending, Run
+from lamplighter.engine.stages import keep_decision
 from lamplighter.errors import RefusedError, RemoteFailedError, SessionLostError, UnitExistsError
 from lamplighter.inspection import Inspection, inspect
 from lamplighter.leases import Leases
@@ -35,10 +37,8 @@ from lamplighter.model.party import Party
 from lamplighter.model.plan import HostPlan, Requester, Step
 from lamplighter.model.runbook import ChangeType, Risk, Runbook
 from lamplighter.model.session import Completed, Session, UnitState
-from lamplighter.run import Ending, Run
 from lamplighter.site import load_site
-from lamplighter.stages import keep_decision
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 from lamplighter.transports.simulator import SimulatedFleet, SimulatedHost
 from tests.sshkit import Pair
 

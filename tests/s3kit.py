@@ -10,7 +10,7 @@ import boto3
 from botocore.config import Config
 
 from lamplighter.secrets import Secret
-from lamplighter.store_s3 import S3Store
+from lamplighter.store.s3 import S3Store
 from lamplighter.transports.s3 import Bucket
 from lamplighter.transports.s3_values import S3Settings
 from tests.lab.seaweedfs import Seaweed

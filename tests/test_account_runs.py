@@ -12,7 +12,7 @@ import pytest
 
 from lamplighter.delivery import sweep
 from lamplighter.errors import AuthFailedError, SelectionError
-from lamplighter.outbox import Outbox
+from lamplighter.notify.outbox import Outbox
 from lamplighter.secrets import Secret
 from lamplighter.transports.ldap import LdapTransport
 from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, SimpleBind

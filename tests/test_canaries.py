@@ -30,9 +30,9 @@ from lamplighter.errors import (
 )
 from lamplighter.ledger import Ledger
 from lamplighter.model.inventory import Host
-from lamplighter.notify import send_by_apprise
+from lamplighter.notify.send import send_by_apprise
 from lamplighter.secrets import Secret, resolve
-from lamplighter.site_notify import Channel
+from lamplighter.site.notify import Channel
 from lamplighter.store import open_store
 from lamplighter.transports.ldap import LdapTransport
 from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, SimpleBind

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamplighter.fanout import FanOut, contained, unexpected
+from lamplighter.engine.fanout import FanOut, contained, unexpected
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(-1, 8))
@@ -76,7 +76,7 @@ def test_a_signal_in_the_asking_thread_stops_the_rest() -> None:
 
 def test_a_hung_thread_does_not_keep_the_process() -> None:
     program = (
-        "import threading\nfrom lamplighter.fanout import FanOut\n"
+        "import threading\nfrom lamplighter.engine.fanout import FanOut\n"
         "def tick(): raise KeyboardInterrupt\n"
         "crew = FanOut(lambda _: threading.Event().wait(60), range(3), 3, 't')\n"
         "try: crew.run(tick)\nexcept KeyboardInterrupt: print(crew.drain(0.1))\n"

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from lamplighter.errors import LeaseHeldError, StoreError
 from lamplighter.leases import Lease, Leases, _key
 from lamplighter.store import Store, as_part
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 from tests.s3kit import new_store
 
 
@@ -161,7 +161,7 @@ import sys, time
 from pathlib import Path
 from lamplighter.errors import LeaseHeldError
 from lamplighter.leases import Leases
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 
 root, run = Path(sys.argv[1]), sys.argv[2]
 store, inside = DirectoryStore(root / "store"), root / "inside"

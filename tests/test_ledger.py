@@ -15,7 +15,7 @@ from lamplighter.ledger import Ledger, read_ledger
 from lamplighter.model.chain import Break, make_record, verify_chain
 from lamplighter.seals import add_seal, runs_of, seal_lines, site_head, site_of
 from lamplighter.store import Log, Store, StoreFullError, lines
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 from tests.lab.seaweedfs import Seaweed
 from tests.s3kit import new_store
 

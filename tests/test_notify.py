@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from lamplighter import notify as module
 from lamplighter.model.notice import NO_CHANNEL, Notice, Occasion, Result, retry_after
-from lamplighter.notify import deliver, explain, send_by_apprise
-from lamplighter.outbox import CLAIM_SECONDS, Outbox
+from lamplighter.notify import send as module
+from lamplighter.notify.outbox import CLAIM_SECONDS, Outbox
+from lamplighter.notify.send import deliver, explain, send_by_apprise
+from lamplighter.notify.wording import Trusted, plain, word
 from lamplighter.secrets import Secret
-from lamplighter.site_notify import Channel, Notify
-from lamplighter.store_directory import DirectoryStore
-from lamplighter.wording import Trusted, plain, word
+from lamplighter.site.notify import Channel, Notify
+from lamplighter.store.directory import DirectoryStore
 from tests.lab.smtp import PASSWORD, MailServer, Webhook
 
 ASHA, KIRAN = "asha.patel@internal.example", "kiran.shah@internal.example"
@@ -371,10 +371,10 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from lamplighter.model.notice import Notice, Occasion
-from lamplighter.notify import deliver, send_by_apprise
-from lamplighter.outbox import Outbox
-from lamplighter.site_notify import Channel, Notify
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.notify.send import deliver, send_by_apprise
+from lamplighter.notify.outbox import Outbox
+from lamplighter.site.notify import Channel, Notify
+from lamplighter.store.directory import DirectoryStore
 outbox = Outbox(DirectoryStore(Path(sys.argv[1])), lambda: {now})
 made = Notice(Occasion("patch-linux-00000000", "gate", "d", {now}), "{to}", "mail", "s", "t", "l", {now})
 outbox.record(made)

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from lamplighter.engine.opening import Wanted, edited, open_request
+from lamplighter.engine.reviews import due_of, head_of, keep_review, open_reviews, overdue, review_of
+from lamplighter.engine.run import Run
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
@@ -26,9 +29,6 @@ from lamplighter.model.review import NAMESPACE as REVIEW
 from lamplighter.model.review import SECONDS, Review, Verdict
 from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.model.standing import Standing
-from lamplighter.opening import Wanted, edited, open_request
-from lamplighter.reviews import due_of, head_of, keep_review, open_reviews, overdue, review_of
-from lamplighter.run import Run
 from lamplighter.site import load_site
 from tests.enginekit import ASHA, KIRAN, PRIYA, RUNBOOK, SITE, Bump, Lab, Make, finish, labs
 
@@ -212,7 +212,7 @@ def test_whoever_asks_cannot_have_approved_it_beforehand(lab: Lab) -> None:
 def test_one_that_ends_stops_the_run_that_rests_on_it(
     lab: Lab, gone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lamplighter.gatekeeper.POLICY_SECONDS", 0.0)
+    monkeypatch.setattr("lamplighter.engine.gatekeeper.POLICY_SECONDS", 0.0)
     said = stand(lab, lasts=3600)
     with opened(lab) as run:
         assert planned(run).check_gate().passed

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from lamplighter.heartbeat import silence
+from lamplighter.notify.heartbeat import silence
 from tests.lab.demo_site import APPROVERS, DemoSite
 from tests.lab.prefect_stack import PrefectStack
 from tests.lab.smtp import Webhook

@@ -27,7 +27,7 @@ from lamplighter.model.directory import replace
 from lamplighter.model.inventory import Host
 from lamplighter.model.session import Completed
 from lamplighter.secrets import Secret
-from lamplighter.store_s3 import S3Store
+from lamplighter.store.s3 import S3Store
 from lamplighter.transports.ldap import LdapTransport
 from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, SimpleBind
 from lamplighter.transports.s3 import Bucket

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from lamplighter.engine.gatekeeper import drop_line
+from lamplighter.engine.run import Ending
 from lamplighter.errors import RefusedError, SecretError, SessionLostError, UnreachableError
-from lamplighter.gatekeeper import drop_line
 from lamplighter.model.approval import Decision
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Health, RunState
 from lamplighter.model.session import Session
-from lamplighter.run import Ending
 from tests.enginekit import (
     HOSTS,
     LOOSE,

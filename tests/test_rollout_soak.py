@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lamplighter.engine.rollout import Rollout
+from lamplighter.engine.run import Ending
 from lamplighter.errors import SessionLostError
 from lamplighter.model.outcome import RunState
-from lamplighter.rollout import Rollout
-from lamplighter.run import Ending
 from tests.enginekit import (
     Bump,
     Lab,

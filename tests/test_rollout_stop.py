@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from lamplighter.engine.gatekeeper import drop_line
+from lamplighter.engine.run import Run
+from lamplighter.engine.turn import unit_name
 from lamplighter.errors import LedgerError, UnreachableError
-from lamplighter.gatekeeper import drop_line
 from lamplighter.ledger import read_ledger
 from lamplighter.model.approval import Decision
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Outcome, StepResult
 from lamplighter.model.session import Session
-from lamplighter.run import Run
-from lamplighter.turn import unit_name
 from tests.enginekit import (
     LOOSE,
     SITE,

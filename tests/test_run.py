@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lamplighter import gatekeeper
+from lamplighter.engine import gatekeeper
+from lamplighter.engine.gatekeeper import drop_line, plan_key
 from lamplighter.errors import (
     LedgerBrokenError,
     LedgerError,
@@ -17,7 +18,6 @@ from lamplighter.errors import (
     NotApprovedError,
     StoreError,
 )
-from lamplighter.gatekeeper import drop_line, plan_key
 from lamplighter.model.approval import Decision
 from lamplighter.model.outcome import RunState
 from lamplighter.model.plan import Limits
@@ -198,7 +198,7 @@ def test_signatures_that_do_not_count(make: Make, who: str, code: str) -> None:
 def test_the_gate_looks_at_the_sites_files_as_they_are_now(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lamplighter.gatekeeper.POLICY_SECONDS", 0.01)
+    monkeypatch.setattr("lamplighter.engine.gatekeeper.POLICY_SECONDS", 0.01)
     lab = make()
     approvers = lab.path / "approvers"
     whole = approvers.read_text()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lamplighter.errors import ExistsError, LedgerError, StoreError
 from lamplighter.store import Store, as_part, check_key, from_part, lines, open_store
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 from tests.lab.seaweedfs import Seaweed
 from tests.s3kit import new_store
 

@@ -13,7 +13,7 @@ from lamplighter.errors import LedgerError, StoreError
 from lamplighter.inspection import inspect
 from lamplighter.ledger import Ledger
 from lamplighter.store import open_store
-from lamplighter.store_s3 import CLAIM_SECONDS, SKEW_SECONDS, S3Store
+from lamplighter.store.s3 import CLAIM_SECONDS, SKEW_SECONDS, S3Store
 from tests.lab.seaweedfs import Seaweed
 from tests.s3kit import client, new_store, open_bucket, shared_bucket
 

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from lamplighter import provenance, terms
-from lamplighter.drafting import Request
+from lamplighter.engine import provenance, terms
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.run import Run
+from lamplighter.engine.stages import keep_decision, keep_demotion, kept, stage_for
+from lamplighter.engine.terms import await_window
 from lamplighter.errors import NotApprovedError, SelectionError, WindowClosedError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
@@ -25,10 +28,7 @@ from lamplighter.model.outcome import RunState
 from lamplighter.model.plan import Requester
 from lamplighter.model.runbook import ChangeType
 from lamplighter.model.stage import Demotion, Stage
-from lamplighter.run import Run
 from lamplighter.site import load_site
-from lamplighter.stages import keep_decision, keep_demotion, kept, stage_for
-from lamplighter.terms import await_window
 from tests.enginekit import (
     ASHA,
     HOSTS,
@@ -249,7 +249,7 @@ def test_other_code_than_was_decided_on_is_supervised(make: Make, monkeypatch: p
     decide(lab, Stage.DELEGATED, **{RUNBOOK.id: provenance.code_digest(RUNBOOK)})
     site = load_site(lab.path)
     assert stage_for(RUNBOOK, site, lab.store, int(lab.clock.time())).stage is Stage.DELEGATED
-    monkeypatch.setattr("lamplighter.stages.code_digest", lambda _: "sha256:other")
+    monkeypatch.setattr("lamplighter.engine.stages.code_digest", lambda _: "sha256:other")
     assert stage_for(RUNBOOK, site, lab.store, int(lab.clock.time())).stage is Stage.SUPERVISED
 
 

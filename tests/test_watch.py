@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from lamplighter.errors import SelectionError
-from lamplighter.heartbeat import beat, ping, silence, warning
 from lamplighter.model.notice import Notice, Result
 from lamplighter.model.outcome import RunState
-from lamplighter.notify import Answer
+from lamplighter.notify.heartbeat import beat, ping, silence, warning
+from lamplighter.notify.send import Answer
+from lamplighter.notify.watch import Watch
 from lamplighter.seals import ledger_key
 from lamplighter.secrets import Secret
 from lamplighter.site import load_site
-from lamplighter.site_notify import Channel, load_notify
-from lamplighter.watch import Watch
+from lamplighter.site.notify import Channel, load_notify
 from tests.enginekit import ASHA, HOSTS, PRIYA, RUNBOOK, Bump, Lab, carry_out, labs, on
 from tests.lab.smtp import Webhook
 

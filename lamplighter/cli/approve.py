@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lamplighter.cli.common import Found, console, find_run
 from lamplighter.cli.show import print_plan
+from lamplighter.engine.run import drop_line, dropped_lines
 from lamplighter.errors import OrchestratorError, SelectionError, StoreError
 from lamplighter.model.approval import Decision
 from lamplighter.model.canonical import sha256
@@ -23,7 +24,6 @@ from lamplighter.model.envelope import folded
 from lamplighter.model.gate import evaluate, obstacles
 from lamplighter.model.history import replay
 from lamplighter.model.plan import Plan
-from lamplighter.run import drop_line, dropped_lines
 from lamplighter.signing import DEFAULT_VALID_FOR, Wish, approve_line, signer_of
 from lamplighter.timespan import seconds
 

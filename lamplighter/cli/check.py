@@ -15,7 +15,7 @@ from rich.text import Text
 from lamplighter.cli.common import console, print_json, warn
 from lamplighter.derive.catalogue import discover
 from lamplighter.errors import LamplighterError, Mistake, SelectionError
-from lamplighter.heartbeat import warning
+from lamplighter.notify.heartbeat import warning
 from lamplighter.site import check_site, load_site_named, site_path, sites_dir
 from lamplighter.store import open_store
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lamplighter.engine.run import plan_key
 from lamplighter.errors import SelectionError, StoreError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.canonical import MAX_BYTES
@@ -19,7 +20,6 @@ from lamplighter.model.chain import Record
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import Plan, read_plan
 from lamplighter.model.runbook import Sla
-from lamplighter.run import plan_key
 from lamplighter.seals import runs_of
 from lamplighter.site import Site, load_site, load_site_named, sites_dir
 from lamplighter.store import Store, open_store

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from lamplighter.cli.common import console, print_json, table
 from lamplighter.derive.catalogue import discover
+from lamplighter.engine.stages import stage_of
 from lamplighter.errors import StoreError
 from lamplighter.model.clocks import span
 from lamplighter.model.responsibility import Function
@@ -18,7 +19,6 @@ from lamplighter.model.runbook import Runbook
 from lamplighter.model.show import needs
 from lamplighter.model.stage import InForce, Stage, lowest
 from lamplighter.site import Site, load_site_named
-from lamplighter.stages import stage_of
 from lamplighter.store import open_store
 
 COLOURS = {"internal": "dim", "shadow": "yellow", "supervised": "cyan", "delegated": "green"}

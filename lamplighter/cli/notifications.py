@@ -10,12 +10,12 @@ from rich.markup import escape
 
 from lamplighter.cli.common import console, find_run, print_json, sites, table, warn
 from lamplighter.errors import SelectionError
-from lamplighter.heartbeat import warning
 from lamplighter.model.calendar import told
-from lamplighter.outbox import Entry, Outbox
-from lamplighter.site_notify import load_notify
+from lamplighter.notify.heartbeat import warning
+from lamplighter.notify.outbox import Entry, Outbox
+from lamplighter.notify.watch import Watch
+from lamplighter.site.notify import load_notify
 from lamplighter.store import open_store
-from lamplighter.watch import Watch
 
 COLOURS = {"sent": "green", "failed": "red", "waiting": "yellow", "sending": "yellow"}
 

@@ -15,15 +15,15 @@ from rich.console import Console
 from lamplighter.cli.common import console, print_json
 from lamplighter.cli.show import print_plan
 from lamplighter.derive.catalogue import named
-from lamplighter.drafting import Request, draft
+from lamplighter.engine.drafting import Request, draft
+from lamplighter.engine.stages import stage_for
+from lamplighter.engine.survey import Surveyed, survey
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.model.operation import Operation
 from lamplighter.model.plan import Plan, Requester
 from lamplighter.model.runbook import On, Runbook
 from lamplighter.site import load_site_named
-from lamplighter.stages import stage_for
 from lamplighter.store import open_store
-from lamplighter.survey import Surveyed, survey
 from lamplighter.transports.ssh import SshTransport
 
 

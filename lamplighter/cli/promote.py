@@ -18,18 +18,18 @@ from rich.markup import escape
 from lamplighter.cli.approve import DEFAULT_KEY, As, Key, Reason, Yes
 from lamplighter.cli.common import console, print_json
 from lamplighter.derive.catalogue import discover
+from lamplighter.engine.handover import Gathered, decide, gather
+from lamplighter.engine.provenance import code_digest
+from lamplighter.engine.stages import keep_demotion, stage_of
 from lamplighter.errors import SelectionError
-from lamplighter.handover import Gathered, decide, gather
 from lamplighter.model.calendar import told
 from lamplighter.model.responsibility import Function
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest
 from lamplighter.model.stage import NAMESPACE, Decision, Demotion, InForce, Stage
 from lamplighter.model.track import Track
-from lamplighter.provenance import code_digest
 from lamplighter.signing import sign_line, signer_of
 from lamplighter.site import Site, load_site_named
-from lamplighter.stages import keep_demotion, stage_of
 from lamplighter.store import Store, open_store
 from lamplighter.timespan import seconds
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from lamplighter.cli.common import Found, console, find_run, print_json, table
 from lamplighter.cli.plan import preview
 from lamplighter.derive.catalogue import named
-from lamplighter.drafting import Request
+from lamplighter.engine.drafting import Request
 from lamplighter.errors import SelectionError
 from lamplighter.model.delta import HostDelta, difference, left_over
 from lamplighter.model.history import History, replay

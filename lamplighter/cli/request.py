@@ -12,7 +12,8 @@ import typer
 from lamplighter.cli.common import console
 from lamplighter.cli.plan import operation_of
 from lamplighter.derive.catalogue import named
-from lamplighter.drafting import Request
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.targets import targets_of
 from lamplighter.errors import NotApprovedError
 from lamplighter.model.attest import Code
 from lamplighter.model.envelope import folded
@@ -21,7 +22,6 @@ from lamplighter.model.request import NAMESPACE, SignedRequest, authenticate
 from lamplighter.model.runbook import On
 from lamplighter.signing import sign_line, signer_of
 from lamplighter.site import Site, load_site_named
-from lamplighter.targets import targets_of
 from lamplighter.timespan import seconds
 
 

@@ -12,10 +12,10 @@ from rich.markup import escape
 
 from lamplighter.cli.common import console, find_run
 from lamplighter.cli.show import print_outcomes, print_plan
+from lamplighter.engine.reviews import due_of, head_of, keep_review
 from lamplighter.errors import SelectionError
 from lamplighter.model.history import replay
 from lamplighter.model.review import NAMESPACE, Review, Verdict
-from lamplighter.reviews import due_of, head_of, keep_review
 from lamplighter.signing import sign_line, signer_of
 
 

@@ -9,13 +9,13 @@ import typer
 from rich.markup import escape
 
 from lamplighter.cli.common import console, find_run, print_json, sites, table, warn
-from lamplighter.heartbeat import warning
+from lamplighter.engine.reviews import open_reviews
 from lamplighter.ledger import read_ledger
 from lamplighter.model.attest import Trust
 from lamplighter.model.history import History, replay
 from lamplighter.model.outcome import sentence, tally
 from lamplighter.model.show import when
-from lamplighter.reviews import open_reviews
+from lamplighter.notify.heartbeat import warning
 from lamplighter.seals import runs_of
 from lamplighter.store import Store, open_store
 

@@ -24,7 +24,7 @@ from lamplighter.model.show import when
 from lamplighter.model.standing import ACCOUNTS, NAMESPACE, Standing
 from lamplighter.signing import sign_line, signer_of
 from lamplighter.site import Site, load_site_named
-from lamplighter.site_standing import FOLDER, StandingLine
+from lamplighter.site.standing import FOLDER, StandingLine
 from lamplighter.timespan import seconds
 
 

@@ -15,12 +15,12 @@ from lamplighter.derive.catalogue import discover, home
 from lamplighter.derive.prefect_yaml import prefect_yaml
 from lamplighter.derive.reference import reference
 from lamplighter.site import load_site
-from lamplighter.site_calendar import CalendarEntry
-from lamplighter.site_directory import DirectoryEntry
-from lamplighter.site_files import CALENDAR, PEOPLE, RESPONSIBILITIES, SITE
-from lamplighter.site_matrix import MatrixEntry
-from lamplighter.site_notify import NOTIFY, NotifyEntry
-from lamplighter.site_schema import PeopleEntry, SiteEntry
+from lamplighter.site.calendar import CalendarEntry
+from lamplighter.site.directory import DirectoryEntry
+from lamplighter.site.files import CALENDAR, PEOPLE, RESPONSIBILITIES, SITE
+from lamplighter.site.matrix import MatrixEntry
+from lamplighter.site.notify import NOTIFY, NotifyEntry
+from lamplighter.site.schema import PeopleEntry, SiteEntry
 
 FILES: dict[str, type[BaseModel]] = {
     SITE: SiteEntry, PEOPLE: PeopleEntry, RESPONSIBILITIES: MatrixEntry, CALENDAR: CalendarEntry,

@@ -188,7 +188,7 @@ def flow_steps(entry: Entry) -> list[str]:
     for call in sorted(_calls(tree), key=lambda one: (one.lineno, one.col_offset)):
         step = _resolve(call.func, names, tree)
         doc = inspect.getdoc(step) if step is not None else None
-        if doc and getattr(step, "__module__", "").startswith(("tasks.", "lamplighter.watch")):
+        if doc and getattr(step, "__module__", "").startswith(("tasks.", "lamplighter.notify.watch")):
             found.setdefault(step.__name__, f"**{step.__name__.replace('_', ' ')}**: {_lead(doc)}")
     return list(found.values())
 

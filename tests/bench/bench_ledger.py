@@ -11,13 +11,13 @@ import threading
 import time
 from pathlib import Path
 
+from lamplighter.engine.run import plan_key
 from lamplighter.ledger import Ledger
 from lamplighter.model.chain import genesis, make_record
 from lamplighter.model.gate import internal
 from lamplighter.model.plan import HostPlan, Limits, Plan, Requester, Step
-from lamplighter.run import plan_key
 from lamplighter.seals import add_seal, claim_store, ledger_key
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 from tests.bench.plots import Chart, Panel
 from tests.bench.rows import Row
 

@@ -27,7 +27,7 @@ its start to its end, interpreter and imports included, and CPU and largest proc
 them. What an engine leaves running, such as Ansible's ssh masters, is ended and counted in; each start
 finds no connection to reuse.
 
-- **Lamplighter**: a survey through `lamplighter.survey` over its SSH transport, without Prefect.
+- **Lamplighter**: a survey through `lamplighter.engine.survey` over its SSH transport, without Prefect.
 - **bare paramiko threads**: `tests/bench/engines/bare.py`, the best that some forty lines do.
 - **pyinfra** `exec` and **Ansible** `raw`, in environments of their own with pinned versions
   (`tests/bench/engines/peers.py`), `--parallel 50` and `-f 50`, their defaults otherwise.

@@ -10,7 +10,7 @@ import pytest
 
 from lamplighter.cli import main
 from lamplighter.model.notice import Result
-from lamplighter.notify import Answer
+from lamplighter.notify.send import Answer
 from tests.enginekit import HOSTS, PRIYA, Clock, Lab, carry_out, labs
 from tests.test_watch import failed, look
 

@@ -14,7 +14,7 @@ import pytest
 from lamplighter.cli import main
 from lamplighter.ledger import Ledger
 from lamplighter.model.canonical import sha256
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[2]
 ASHA, PRIYA = "asha.patel@internal.example", "priya.nair@msp.example"

@@ -12,12 +12,12 @@ import yaml
 
 from lamplighter.cli import main
 from lamplighter.derive.catalogue import named
-from lamplighter.drafting import Request
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.run import Run
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import Requester
-from lamplighter.run import Run
 from lamplighter.signing import Wish, approve_line
 from lamplighter.site import load_site
 from lamplighter.store import open_store

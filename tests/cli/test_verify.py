@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from lamplighter.cli import main
+from lamplighter.engine.run import drop_line, plan_key
 from lamplighter.ledger import Ledger
 from lamplighter.model.approval import Decision
 from lamplighter.model.gate import internal
 from lamplighter.model.plan import HostPlan, Plan, Requester, Step
-from lamplighter.run import drop_line, plan_key
 from lamplighter.signing import Wish, approve_line
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[2]
 ASHA, PRIYA = "asha.patel@internal.example", "priya.nair@msp.example"

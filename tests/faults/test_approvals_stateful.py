@@ -29,12 +29,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from lamplighter import gatekeeper, terms
-from lamplighter.gatekeeper import drop_line
+from lamplighter.engine import gatekeeper, terms
+from lamplighter.engine.gatekeeper import drop_line
+from lamplighter.engine.run import Run
 from lamplighter.model.approval import Decision, read_statement
 from lamplighter.model.envelope import read_line
 from lamplighter.model.gate import DEFAULT_MAX_AGE
-from lamplighter.run import Run
 from tests.assurance import much, report
 from tests.bench.rows import Row
 from tests.enginekit import ASHA, KIRAN, LOOSE, PRIYA, Bump, Clock, Lab, problems

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from lamplighter import crashpoints
+from lamplighter.engine.run import Run
 from lamplighter.model.inventory import Host
 from lamplighter.model.session import Connect
-from lamplighter.run import Run
 from tests.accountkit import OLD, Office, finish
 from tests.lab import samba_ad
 from tests.lab.samba_ad import SambaAd

@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lamplighter.drafting import Request
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.run import Run
 from lamplighter.inspection import inspect
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.history import replay
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import Requester
-from lamplighter.run import Run
 from lamplighter.signing import Wish, approve_line
 from lamplighter.site import load_site
 from lamplighter.store import open_store

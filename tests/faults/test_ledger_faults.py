@@ -28,7 +28,7 @@ from lamplighter.ledger import Ledger
 from lamplighter.model.chain import verify_chain
 from lamplighter.seals import seal_lines
 from lamplighter.store import lines
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 from tests.bench.rows import Row
 
 pytestmark = pytest.mark.faults
@@ -197,7 +197,7 @@ import json, os, sys
 from pathlib import Path
 from lamplighter.errors import LedgerError
 from lamplighter.ledger import Ledger
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 
 store = DirectoryStore(Path(sys.argv[1]))
 ledger = Ledger.open(store, "run-1", "demo")

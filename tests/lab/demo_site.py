@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from lamplighter.derive.catalogue import named
+from lamplighter.engine.provenance import code_digest
+from lamplighter.engine.stages import keep_decision
 from lamplighter.model.canonical import sha256
 from lamplighter.model.stage import NAMESPACE, Decision, Stage
-from lamplighter.provenance import code_digest
 from lamplighter.signing import sign_line
-from lamplighter.stages import keep_decision
-from lamplighter.store_directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
 from tests.lab.estate import Estate
 from tests.lab.keys import make_key, public_line
 

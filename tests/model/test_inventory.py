@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.inventory import Group, Host, Inventory, assemble, find_cycle
-from lamplighter.site_hosts import read_inventory
-from lamplighter.site_names import expand
-from lamplighter.site_yaml import MAX_NODES, Source, parse_yaml
+from lamplighter.site.hosts import read_inventory
+from lamplighter.site.names import expand
+from lamplighter.site.yaml import MAX_NODES, Source, parse_yaml
 
 CASES = sorted((Path(__file__).parents[1] / "cases" / "selection").glob("*.yaml"))
 

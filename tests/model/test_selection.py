@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from lamplighter.errors import SelectionError
 from lamplighter.model.inventory import Group, Inventory, assemble
 from lamplighter.model.selection import select, split
-from lamplighter.site_hosts import read_inventory
-from lamplighter.site_yaml import Source, parse_yaml
+from lamplighter.site.hosts import read_inventory
+from lamplighter.site.yaml import Source, parse_yaml
 
 CASES = sorted((Path(__file__).parents[1] / "cases" / "selection").glob("*.yaml"))
 HOSTS = ("web1", "web2", "web10", "db1", "db-a", "x.example.org", "app_1")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lamplighter.engine.run import Ending
 from lamplighter.model.gate import Code, Gate, GateResult, Requirement, internal
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal
 from lamplighter.model.party import Party
@@ -22,7 +23,6 @@ from lamplighter.model.show import (
     report_page,
     share,
 )
-from lamplighter.run import Ending
 from tests.plankit import a_plan, a_step, changed, still
 
 HOSTILE = (

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lamplighter.engine.survey import survey
 from lamplighter.model.inventory import Host
 from lamplighter.model.session import Session, require
-from lamplighter.survey import survey
 from lamplighter.transports.ssh import SshTransport
 from tests.bench.engines.fleet_file import COMMAND, PARALLEL, Target, read_targets
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lamplighter.drafting import Request
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.run import Run
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.gate import internal
@@ -21,7 +22,6 @@ from lamplighter.model.party import Party
 from lamplighter.model.plan import HostPlan, Requester, Step
 from lamplighter.model.runbook import ChangeType, Risk, Runbook
 from lamplighter.model.session import Session
-from lamplighter.run import Run
 from lamplighter.site import load_site
 from lamplighter.store import open_store
 from lamplighter.transports.ssh import SshTransport

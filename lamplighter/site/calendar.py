@@ -31,10 +31,10 @@ from lamplighter.model.calendar import (
 from lamplighter.model.escalation import read_recipient
 from lamplighter.model.ical import MAX_BYTES, TOO_LARGE, Imported, PublicHolidays, holiday_names, problems
 from lamplighter.model.selection import closest
-from lamplighter.site_files import CALENDAR, HOSTS, PEOPLE, Files
-from lamplighter.site_schedule import zone_problem
-from lamplighter.site_schema import Clock, Day, Length, Line, Slug, Strict, checked
-from lamplighter.site_yaml import Node, Source, read_text, read_yaml
+from lamplighter.site.files import CALENDAR, HOSTS, PEOPLE, Files
+from lamplighter.site.schedule import zone_problem
+from lamplighter.site.schema import Clock, Day, Length, Line, Slug, Strict, checked
+from lamplighter.site.yaml import Node, Source, read_text, read_yaml
 from lamplighter.timespan import seconds
 
 LONGEST = 14 * DAY

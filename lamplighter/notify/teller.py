@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lamplighter.cases import Case
 from lamplighter.model.calendar import told
 from lamplighter.model.escalation import EscalationPath, Kind, Recipient, Trouble, default_path
 from lamplighter.model.notice import Notice, Occasion
 from lamplighter.model.party import Party
 from lamplighter.model.runbook import Runbook, Sla
 from lamplighter.model.show import needs, share
-from lamplighter.outbox import Outbox
+from lamplighter.notify.cases import Case
+from lamplighter.notify.outbox import Outbox
+from lamplighter.notify.wording import Trusted, word
 from lamplighter.site import Site
-from lamplighter.site_notify import Notify
-from lamplighter.wording import Trusted, word
+from lamplighter.site.notify import Notify
 
 AT_ONCE = -1
 """The rung of those who are told outside the escalation path."""

@@ -11,10 +11,10 @@ from lamplighter.model.inventory import Inventory
 from lamplighter.model.party import Person
 from lamplighter.model.responsibility import Matrix
 from lamplighter.model.signers import Revoked, Signers, parse_revoked, parse_signers
-from lamplighter.site_hosts import read_inventory
-from lamplighter.site_schema import PeopleEntry, SiteEntry, checked
-from lamplighter.site_standing import FOLDER, StandingLine, read_standing_lines
-from lamplighter.site_yaml import Node, Source, read_text, read_yaml
+from lamplighter.site.hosts import read_inventory
+from lamplighter.site.schema import PeopleEntry, SiteEntry, checked
+from lamplighter.site.standing import FOLDER, StandingLine, read_standing_lines
+from lamplighter.site.yaml import Node, Source, read_text, read_yaml
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 
 SITE, HOSTS, PEOPLE = "site.yaml", "hosts.yaml", "people.yaml"

@@ -12,11 +12,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import lamplighter
-from lamplighter.drafting import Request, draft, window_of
-from lamplighter.ending import Ending, conclude
+from lamplighter.engine.drafting import Request, draft, window_of
+from lamplighter.engine.ending import Ending, conclude
+from lamplighter.engine.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key
+from lamplighter.engine.journal import Journal
+from lamplighter.engine.reviews import open_review
+from lamplighter.engine.rollout import Progress, Rollout
+from lamplighter.engine.stages import demote_after
+from lamplighter.engine.survey import Surveyed, survey
+from lamplighter.engine.terms import Terms
+from lamplighter.engine.turn import PATIENCE, Means
 from lamplighter.errors import LedgerBrokenError, NotApprovedError, SelectionError, SiteError, StoreError
-from lamplighter.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key
-from lamplighter.journal import Journal
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
@@ -33,14 +39,8 @@ from lamplighter.model.runbook import ChangeType
 from lamplighter.model.session import Connect
 from lamplighter.model.text import recordable
 from lamplighter.model.waves import unreached
-from lamplighter.reviews import open_review
-from lamplighter.rollout import Progress, Rollout
 from lamplighter.site import Site, load_site
-from lamplighter.stages import demote_after
 from lamplighter.store import Store
-from lamplighter.survey import Surveyed, survey
-from lamplighter.terms import Terms
-from lamplighter.turn import PATIENCE, Means
 
 __all__ = ["Ending", "Run", "conclude", "drop_line", "dropped_lines", "plan_key"]
 

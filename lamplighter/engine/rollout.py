@@ -11,7 +11,7 @@ The rules, each with a fault test:
 - when the ledger cannot be written, nothing more is changed.
 
 Hosts fan out on threads; a hung host holds one thread until its own deadline and nobody else. What happens
-on one host is in `lamplighter.turn`.
+on one host is in `lamplighter.engine.turn`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from lamplighter.engine.fanout import FanOut, contained
+from lamplighter.engine.turn import Means, Turn, look
 from lamplighter.errors import NotApprovedError, RefusedError, WindowClosedError
-from lamplighter.fanout import FanOut, contained
 from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, HostOutcome, Outcome, RunState, StepResult, Terminal, tally
 from lamplighter.model.plan import HostPlan, Plan
 from lamplighter.model.waves import overspent
-from lamplighter.turn import Means, Turn, look
 
 DRAIN_SECONDS = 30.0
 Progress = Callable[[HostOutcome], None]

@@ -31,15 +31,15 @@ from lamplighter.model.runbook import Runbook, Waves
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Revoked, Signers
 from lamplighter.model.standing import Standing, pre_authorised
-from lamplighter.site_calendar import check_calendar, read_calendar
-from lamplighter.site_checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
-from lamplighter.site_directory import read_directory
-from lamplighter.site_files import FILES, PEOPLE, Files, read_files
-from lamplighter.site_matrix import check_matrix, read_matrix
-from lamplighter.site_notify import read_notify
-from lamplighter.site_schedule import zone_problem
-from lamplighter.site_schema import PolicyEntry, RolloutEntry, SiteEntry
-from lamplighter.site_standing import StandingLine, of_runbook, standing_files
+from lamplighter.site.calendar import check_calendar, read_calendar
+from lamplighter.site.checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
+from lamplighter.site.directory import read_directory
+from lamplighter.site.files import FILES, PEOPLE, Files, read_files
+from lamplighter.site.matrix import check_matrix, read_matrix
+from lamplighter.site.notify import read_notify
+from lamplighter.site.schedule import zone_problem
+from lamplighter.site.schema import PolicyEntry, RolloutEntry, SiteEntry
+from lamplighter.site.standing import StandingLine, of_runbook, standing_files
 from lamplighter.store import Store
 from lamplighter.timespan import seconds
 

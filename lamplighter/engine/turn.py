@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lamplighter.crashpoints import crashpoint
+from lamplighter.engine.fanout import unexpected
+from lamplighter.engine.journal import Journal
 from lamplighter.errors import (
     AuthFailedError,
     HostKeyError,
@@ -31,8 +33,6 @@ from lamplighter.errors import (
     TransportError,
     UnreachableError,
 )
-from lamplighter.fanout import unexpected
-from lamplighter.journal import Journal
 from lamplighter.leases import Lease, Leases
 from lamplighter.model.history import History, drifted
 from lamplighter.model.inventory import Host

@@ -15,9 +15,9 @@ from pydantic import Field, StringConstraints, model_validator
 from lamplighter.errors import MalformedError, Mistake, SelectionError, SiteError
 from lamplighter.model.dn import parse_dn
 from lamplighter.model.escalation import Recipient, read_recipient
-from lamplighter.site_notify import Reference
-from lamplighter.site_schema import Line, Slug, Strict, checked
-from lamplighter.site_yaml import Source, read_yaml
+from lamplighter.site.notify import Reference
+from lamplighter.site.schema import Line, Slug, Strict, checked
+from lamplighter.site.yaml import Source, read_yaml
 from lamplighter.transports.ldap_settings import (
     KerberosBind,
     LdapServer,

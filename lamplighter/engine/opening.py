@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from lamplighter.drafting import Request
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.reviews import check_emergencies
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.attest import Code
@@ -20,7 +21,6 @@ from lamplighter.model.operation import Operation
 from lamplighter.model.plan import Requester
 from lamplighter.model.request import SignedRequest, authenticate, read_request
 from lamplighter.model.runbook import Runbook
-from lamplighter.reviews import check_emergencies
 from lamplighter.site import Site
 from lamplighter.store import Store
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lamplighter.engine.gatekeeper import POLICY_SECONDS
+from lamplighter.engine.journal import Journal
+from lamplighter.engine.stages import stage_for
 from lamplighter.errors import NotApprovedError, SiteError, StoreError, WindowClosedError
-from lamplighter.gatekeeper import POLICY_SECONDS
-from lamplighter.journal import Journal
 from lamplighter.model.calendar import told
 from lamplighter.model.plan import Plan, Window
 from lamplighter.model.runbook import ChangeType, Runbook
 from lamplighter.model.stage import InForce, Stage
 from lamplighter.site import Site, load_site
-from lamplighter.stages import stage_for
 from lamplighter.store import Store
 
 

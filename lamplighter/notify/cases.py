@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from lamplighter.engine.gatekeeper import plan_key
 from lamplighter.errors import LedgerError, MalformedError
-from lamplighter.gatekeeper import plan_key
 from lamplighter.ledger import read_ledger
 from lamplighter.model.canonical import MAX_BYTES
 from lamplighter.model.chain import Record

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from lamplighter.engine.fanout import FanOut, contained, unexpected
 from lamplighter.errors import (
     LamplighterError,
     RefusedError,
@@ -14,7 +15,6 @@ from lamplighter.errors import (
     UnreachableError,
     UnusableError,
 )
-from lamplighter.fanout import FanOut, contained, unexpected
 from lamplighter.model.inventory import Host
 from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import Terminal

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lamplighter.engine.stages import evidence_key, keep_decision, kept
 from lamplighter.errors import LedgerBrokenError, SigningError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.history import replay
@@ -13,7 +14,6 @@ from lamplighter.model.stage import Decision, judge
 from lamplighter.model.track import RunSeen, Track, track
 from lamplighter.seals import runs_of
 from lamplighter.site import Site
-from lamplighter.stages import evidence_key, keep_decision, kept
 from lamplighter.store import Store
 
 

@@ -16,7 +16,7 @@ from lamplighter.model.canonical import canonical, parse
 from lamplighter.model.clocks import span
 from lamplighter.secrets import Resolve, resolve
 from lamplighter.site import Site
-from lamplighter.site_notify import load_notify
+from lamplighter.site.notify import load_notify
 from lamplighter.store import Store, whoami
 
 KEY = "heartbeat"

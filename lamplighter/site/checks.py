@@ -16,11 +16,11 @@ from lamplighter.model.inventory import SSH_PORT, Host
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Signer
-from lamplighter.site_files import APPROVERS, HOST_KEYS, HOSTS, SITE, Files
-from lamplighter.site_schedule import cron_problem, rrule_problem, zone_problem
-from lamplighter.site_schema import DeploymentEntry, ScheduleEntry, SiteEntry
-from lamplighter.site_vars import INSTEAD, holds_secret
-from lamplighter.site_yaml import Source
+from lamplighter.site.files import APPROVERS, HOST_KEYS, HOSTS, SITE, Files
+from lamplighter.site.schedule import cron_problem, rrule_problem, zone_problem
+from lamplighter.site.schema import DeploymentEntry, ScheduleEntry, SiteEntry
+from lamplighter.site.vars import INSTEAD, holds_secret
+from lamplighter.site.yaml import Source
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 from lamplighter.transports.ssh_settings import Login, SshSettings
 

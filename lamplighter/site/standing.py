@@ -16,7 +16,7 @@ from lamplighter.model.approval import Decision, Statement, read_statement
 from lamplighter.model.canonical import sha256
 from lamplighter.model.envelope import read_line
 from lamplighter.model.standing import Standing, read_standing
-from lamplighter.site_yaml import Source, read_text
+from lamplighter.site.yaml import Source, read_text
 
 FOLDER, PATTERN = "standing", "*.line"
 

@@ -26,10 +26,10 @@ from apprise.plugins.email.common import SecureMailMode
 from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import SecretError
 from lamplighter.model.notice import Attempt, Notice, Result
-from lamplighter.outbox import WINDOW, Outbox
+from lamplighter.notify.outbox import WINDOW, Outbox
+from lamplighter.notify.wording import digest_of
 from lamplighter.secrets import Resolve, resolve
-from lamplighter.site_notify import Channel, Notify
-from lamplighter.wording import digest_of
+from lamplighter.site.notify import Channel, Notify
 
 MOST_SINGLE = 3
 """Notices to one address in one round that go out one by one; more become one message."""

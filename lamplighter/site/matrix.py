@@ -16,10 +16,10 @@ from lamplighter.model.party import Party
 from lamplighter.model.responsibility import Function, Matrix, matrix_problems
 from lamplighter.model.runbook import Runbook, Sla
 from lamplighter.model.stage import Stage, Trigger
-from lamplighter.site_checks import minimum_gate, site_gates
-from lamplighter.site_files import PEOPLE, RESPONSIBILITIES, Files
-from lamplighter.site_schema import AFTER, Day, Length, Line, PartyName, Slug, Strict, checked
-from lamplighter.site_yaml import Node, read_yaml
+from lamplighter.site.checks import minimum_gate, site_gates
+from lamplighter.site.files import PEOPLE, RESPONSIBILITIES, Files
+from lamplighter.site.schema import AFTER, Day, Length, Line, PartyName, Slug, Strict, checked
+from lamplighter.site.yaml import Node, read_yaml
 from lamplighter.timespan import seconds
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
+from lamplighter.engine.provenance import code_digest
 from lamplighter.errors import MalformedError
 from lamplighter.model.canonical import canonical, parse, sha256
 from lamplighter.model.envelope import MAX_LINE
@@ -17,7 +18,6 @@ from lamplighter.model.party import Party
 from lamplighter.model.responsibility import Function
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.stage import Decision, Demotion, InForce, Stage, Trigger, demotes, in_force, judge
-from lamplighter.provenance import code_digest
 from lamplighter.site import Site
 from lamplighter.store import Store
 

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from lamplighter.model.party import Party
 from lamplighter.model.policy import RETENTION_FLOOR_DAYS
 from lamplighter.model.selection import closest
-from lamplighter.site_yaml import Node, Source
+from lamplighter.site.yaml import Node, Source
 
 KEY = "[key]"  # how pydantic marks that a mapping's key is wrong, and not its value
 SLUG = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"

@@ -9,8 +9,8 @@ from typing import Any
 from lamplighter.model.canonical import Json
 from lamplighter.model.inventory import PRIORITY
 from lamplighter.model.selection import closest
-from lamplighter.site_names import MAX_PORT, is_address, name_advice
-from lamplighter.site_yaml import Node, Source
+from lamplighter.site.names import MAX_PORT, is_address, name_advice
+from lamplighter.site.yaml import Node, Source
 
 SECRET_REFERENCE = re.compile(r"(env|file|cmd):\S.*", re.DOTALL)
 _SECRET = re.compile(

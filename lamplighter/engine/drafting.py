@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import lamplighter
+from lamplighter.engine.fanout import unexpected
+from lamplighter.engine.survey import Surveyed
+from lamplighter.engine.targets import Targets, targets_of
 from lamplighter.errors import LamplighterError, LimitExceededError, SelectionError
-from lamplighter.fanout import unexpected
 from lamplighter.model.calendar import DAY, HORIZON
 from lamplighter.model.canonical import MAX_BYTES, canonical
 from lamplighter.model.chain import check_fields
@@ -24,8 +26,6 @@ from lamplighter.model.stage import Stage
 from lamplighter.model.text import recordable
 from lamplighter.model.waves import too_many
 from lamplighter.site import Site
-from lamplighter.survey import Surveyed
-from lamplighter.targets import Targets, targets_of
 
 
 @dataclass(frozen=True, slots=True)

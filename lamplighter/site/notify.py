@@ -17,8 +17,8 @@ from lamplighter.errors import MalformedError, Mistake, SiteError
 from lamplighter.model.escalation import Recipient, read_recipient
 from lamplighter.model.notice import NO_CHANNEL
 from lamplighter.model.party import Party, Person
-from lamplighter.site_schema import REFERENCE, Slug, Strict, checked
-from lamplighter.site_yaml import Node, Source, read_yaml
+from lamplighter.site.schema import REFERENCE, Slug, Strict, checked
+from lamplighter.site.yaml import Node, Source, read_yaml
 
 NOTIFY = "notify.yaml"
 

@@ -151,11 +151,11 @@ def open_store(url: str, options: Mapping[str, Any] | None = None) -> Store:
     """
     parts = urlsplit(url)
     if parts.scheme in {"file", ""} and not parts.netloc and parts.path.startswith("/"):
-        from lamplighter.store_directory import DirectoryStore  # noqa: PLC0415 - made of what stands above
+        from lamplighter.store.directory import DirectoryStore  # noqa: PLC0415 - made of what stands above
 
         return DirectoryStore(Path(parts.path))
     if parts.scheme == "s3" and parts.netloc:
-        from lamplighter.store_s3 import open_bucket  # noqa: PLC0415 - and boto3 takes half a second to load
+        from lamplighter.store.s3 import open_bucket  # noqa: PLC0415 - and boto3 takes half a second to load
 
         return open_bucket(url, options or {})
     raise StoreError(f"{url!r} names no store", advice="use file:/path or s3://bucket/prefix")

@@ -14,9 +14,9 @@ from lamplighter.errors import MalformedError
 from lamplighter.model.canonical import Json
 from lamplighter.model.inventory import ALL, UNGROUPED, Group, Host, Inventory, assemble, find_cycle
 from lamplighter.model.selection import closest
-from lamplighter.site_names import expand, is_name, name_advice
-from lamplighter.site_vars import check_vars
-from lamplighter.site_yaml import Node, Source
+from lamplighter.site.names import expand, is_name, name_advice
+from lamplighter.site.vars import check_vars
+from lamplighter.site.yaml import Node, Source
 
 MAX_HOSTS = 100_000
 _SECTIONS = ("hosts", "vars", "children")

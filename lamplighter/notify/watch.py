@@ -11,20 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from lamplighter.cases import Case, read_case, trouble_of
+from lamplighter.engine.reviews import open_reviews
 from lamplighter.errors import ExistsError, SelectionError
 from lamplighter.model.canonical import MAX_BYTES, canonical, digest, parse
 from lamplighter.model.escalation import Kind, Trouble, due
 from lamplighter.model.notice import Notice
 from lamplighter.model.runbook import Runbook
-from lamplighter.notify import Delivered, Send, deliver, send_by_apprise
-from lamplighter.outbox import Outbox
-from lamplighter.reviews import open_reviews
+from lamplighter.notify.cases import Case, read_case, trouble_of
+from lamplighter.notify.outbox import Outbox
+from lamplighter.notify.send import Delivered, Send, deliver, send_by_apprise
+from lamplighter.notify.teller import AT_ONCE, Teller, sla_of
 from lamplighter.seals import runs_of
 from lamplighter.site import Site
-from lamplighter.site_notify import Notify
+from lamplighter.site.notify import Notify
 from lamplighter.store import Store
-from lamplighter.teller import AT_ONCE, Teller, sla_of
 
 ROOT = "watch"
 
@@ -73,7 +73,7 @@ class Watch:
         return read_case(self.store, run, self.site.name, self.clock())
 
     def trouble(self, case: Case, state: str = "") -> Trouble | None:
-        """What is wrong with a run; see `lamplighter.cases.trouble_of`."""
+        """What is wrong with a run; see `lamplighter.notify.cases.trouble_of`."""
         return trouble_of(case, state, sla_of(self.site, case.runbook, self.runbooks.get(case.runbook)))
 
     def reviews(self) -> Iterator[Trouble]:
@@ -90,7 +90,7 @@ class Watch:
 
         Args:
             case: the run.
-            state: as for `lamplighter.cases.trouble_of`.
+            state: as for `lamplighter.notify.cases.trouble_of`.
 
         Returns:
             The notices that may still have to be sent.
@@ -157,7 +157,7 @@ class Watch:
             raise SelectionError(f"{known.get('by')} has {run} in hand already") from None
 
     def deliver(self, seconds: float, notices: Iterable[Notice] | None = None) -> Delivered:
-        """Send what is due, or just these; see `lamplighter.notify.deliver`."""
+        """Send what is due, or just these; see `lamplighter.notify.send.deliver`."""
         return deliver(
             self.outbox, self.notify, self.site.title, self.send, seconds=seconds, notices=notices
         )

@@ -1,0 +1,1 @@
+"""Who is told what, through which channel, once: cases, an outbox, escalation, signs of life."""
