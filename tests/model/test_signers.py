@@ -78,7 +78,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("line", MISTAKES)
+@pytest.mark.parametrize("line", MISTAKES, ids=MISTAKES.values())
 def test_a_mistake_is_named_with_its_line(line: str) -> None:
     text = f"# heading\n{line}\nkiran@internal.example {TWO.public_line}\n"
     signers, mistakes = parse_signers(text, "approvers")
