@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -70,7 +71,7 @@ class Office:
     def _write(self, changes: Mapping[str, Any]) -> None:
         for name in ("calendar.yaml", "directory.yaml"):
             (self.path / name).unlink()
-        self._edit("site.yaml", store=f"file:{self.folder / 'store'}", deployments=[], gates={})
+        self.edit("site.yaml", store=f"file:{self.folder / 'store'}", deployments=[], gates={})
         lines = [f"{person} {pair.public_line}\n" for person, pair in self.keys.items()]
         (self.path / "approvers").write_text("".join(lines))
         matrix = yaml.safe_load((self.path / "responsibilities.yaml").read_text())
@@ -109,9 +110,9 @@ class Office:
 
     def directory(self, **values: Any) -> None:
         """Lay values over `directory.yaml`."""
-        self._edit("directory.yaml", **values)
+        self.edit("directory.yaml", **values)
 
-    def _edit(self, name: str, **values: Any) -> None:
+    def edit(self, name: str, **values: Any) -> None:
         path = self.path / name
         known = yaml.safe_load(path.read_text()) if path.exists() else {}
         path.write_text(yaml.safe_dump({**known, **values}, sort_keys=False))
@@ -121,13 +122,15 @@ class Office:
         path.write_text(value)
         path.chmod(0o600)
 
+    def key(self, person: str) -> Path:
+        """A person's private key, as a file."""
+        return self.keys[person].write(self.folder / person)
+
     def _hand_over(self) -> None:
         decision = stage.Decision(
             "demo", RESET.function, stage.Stage.DELEGATED, ASHA, 1, 2**31, secrets.token_hex(16),
             sha256(b"none"),
         )
-        import time  # noqa: PLC0415 - only here
-
         now = int(time.time())
         data = replace(decision, not_before=now - 1, expires=now + 86400 * 300).to_bytes()
         keep_decision(

@@ -123,7 +123,12 @@ class Watch:
         self._seen: dict[str, bytes] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
-        self.commands = 0
+        self._lines: set[bytes] = set()
+
+    @property
+    def commands(self) -> int:
+        """How many different command lines were seen."""
+        return len(self._lines)
 
     def __enter__(self) -> Self:
         self._caplog.set_level(1)
@@ -140,6 +145,8 @@ class Watch:
         self._stop.set()
         self._thread.join()
         ldap3_log.set_library_log_detail_level(ldap3_log.OFF)
+        for line in self._lines:
+            self._see("a process list", line)
         for record in self._caplog.records:
             self._see("a log line", f"{record.name}: {record.getMessage()} {record.exc_text}".encode())
         hits = [f"{place}: {', '.join(found(data))}" for place, data in self._seen.items()]
@@ -171,14 +178,12 @@ class Watch:
             self._seen[f"{place} ({data[:60]!r} ...)"] = data
 
     def _sample(self) -> None:
-        """Read the command lines of all processes, hosts' included: their namespaces lie below ours."""
-        seen: set[bytes] = set()
+        """Read the command lines of all processes, hosts' included: their namespaces lie below ours.
+
+        They are judged at the end, when passwords that were made meanwhile are known.
+        """
         while not self._stop.wait(SAMPLE_SECONDS):
-            for line in _command_lines():
-                if line not in seen:
-                    seen.add(line)
-                    self._see("a process list", line)
-            self.commands = len(seen)
+            self._lines.update(_command_lines())
 
 
 def _command_lines() -> Iterable[bytes]:
