@@ -27,6 +27,7 @@ from prefect.flow_engine import load_flow_run, run_flow
 from prefect.flows import Flow
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.runner._starter_engine import EngineCommandStarter
+from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
@@ -34,6 +35,8 @@ from lamplighter.derive.catalogue import discover, home
 from lamplighter.errors import SelectionError
 
 RUN_ID = "PREFECT__FLOW_RUN_ID"
+POLL_SECONDS = 2.0
+"""Prefect's own is 10, which a caller on the phone waits for at most twice: at the start and after a gate."""
 COMMAND = command_to_string([sys.executable, "-m", "lamplighter.worker"])
 
 
@@ -97,15 +100,15 @@ def flow_named(name: str) -> Flow[..., Any]:
 
 
 def serve(pool: str, name: str) -> None:
-    """Poll a work pool until told to stop.
+    """Poll a work pool until told to stop: every `POLL_SECONDS`, unless Prefect's settings say otherwise.
 
     Args:
         pool: made if need be.
         name: of this worker, as the UI shows it.
     """
     setup_signal_handlers_worker(os.getpid(), f"the worker {name}", print)
-    worker = CheckoutWorker(work_pool_name=pool, name=name)
-    anyio.run(worker.start)
+    with temporary_settings(set_defaults={PREFECT_WORKER_QUERY_SECONDS: POLL_SECONDS}):
+        anyio.run(CheckoutWorker(work_pool_name=pool, name=name).start)
 
 
 async def _resolve(flow_run: FlowRun) -> Flow[..., Any]:
