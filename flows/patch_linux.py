@@ -70,6 +70,7 @@ def patch_linux(
     *,
     emergency: bool = False,
     override: str = "",
+    replans: str = "",
 ) -> State[Any]:
     """Bring Linux hosts up to date, a wave at a time, after internal IT approved the exact packages.
 
@@ -83,10 +84,11 @@ def patch_linux(
         requester: who asks, always needed: your address, or the line that lamplighter request prints
         emergency: expedited; needs the line of a signed request, and a review by internal IT afterwards
         override: why a freeze is set aside; both parties sign for it then
+        replans: an earlier run whose leftovers this one takes up; lamplighter replan fills it in
     """
     with open_run(
         RUNBOOK, site, hosts, Patching(packages, reboot, repair), change_ref=change_ref,
-        requester=requester, emergency=emergency, override=override,
+        requester=requester, emergency=emergency, override=override, replans=replans,
     ) as run:
         facts = survey(run)
         plan = make_plan(run, facts)

@@ -20,6 +20,7 @@ from prefect.logging import get_run_logger
 
 from lamplighter import orchestrator
 from lamplighter.engine.opening import Wanted, edited, open_request
+from lamplighter.engine.replanning import deltas
 from lamplighter.engine.reviews import open_reviews, overdue
 from lamplighter.engine.run import Run
 from lamplighter.engine.survey import Surveyed
@@ -67,7 +68,7 @@ def over_ssh(site: Site) -> Iterator[Connect]:
 def open_run(
     runbook: Runbook, site: str, hosts: str, operation: Operation[Any], *,
     change_ref: str = "", requester: str = "", emergency: bool = False, override: str = "",
-    reach: Reach = over_ssh,
+    replans: str = "", reach: Reach = over_ssh,
 ) -> Iterator[Run]:
     """Open this flow run's ledger, or go on from it.
 
@@ -81,6 +82,7 @@ def open_run(
             that `lamplighter request` printed.
         emergency: expedited; needs a signed request.
         override: why freezes are set aside; both parties sign for it then.
+        replans: id of the earlier run whose leftovers are taken up; empty for none.
         reach: how the targets are connected to.
 
     Raises:
@@ -90,7 +92,8 @@ def open_run(
     run_id = f"{runbook.id}-{started.flow_run.hex[:8]}"
     schedule = started.deployment_name if started.schedule else ""
     wanted = Wanted(
-        run_id, runbook, operation, hosts, change_ref, requester, emergency, schedule, override, started.due
+        run_id, runbook, operation, hosts, change_ref, requester, emergency, schedule, override, started.due,
+        replans,
     )
     orchestrator.label(started.flow_run, run_id, _tags(runbook, site, emergency=emergency))
     place = load_site_named(site)
@@ -224,7 +227,9 @@ def _ask(run: Run, plan: Plan, result: GateResult) -> None:
     number = run.ask()
     _tell(run)
     left = max(int(plan.expires - time.time()), 60)
-    answer = orchestrator.ask(f"gate-{number}", gate_page(plan, result, number), left)
+    replans = run.request.replans
+    page = gate_page(plan, result, number, replans, deltas(run.store, run.site.name, replans, plan))
+    answer = orchestrator.ask(f"gate-{number}", page, left)
     if answer is None:
         run.receive(number, (), {"decision": "none", "reason": "resumed without a decision"})
     else:

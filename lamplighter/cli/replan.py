@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from lamplighter.cli.common import Found, console, find_run, print_json, table
+from lamplighter.cli.common import Found, console, find_run, print_json
 from lamplighter.cli.plan import preview
+from lamplighter.cli.show import delta_table
 from lamplighter.derive.catalogue import named
 from lamplighter.engine.drafting import Request
+from lamplighter.engine.replanning import earlier
 from lamplighter.errors import SelectionError
 from lamplighter.model.delta import HostDelta, difference, left_over
-from lamplighter.model.history import History, replay
 from lamplighter.model.plan import Plan, Requester
 
 
@@ -32,8 +32,7 @@ def replan(
 ) -> None:
     """Plan the hosts that a run did not bring to their end, and show only what differs. Changes nothing."""
     found = find_run(run, site)
-    history = replay(found.records)
-    old = _old(found, history)
+    old, history = earlier(found.store, found.site.name, found.run)
     left = [host for host in left_over(old, history.hosts) if host in found.site.inventory.hosts]
     if not left:
         console().print(f"{found.run} left nothing undone", markup=False)
@@ -44,22 +43,13 @@ def replan(
     if as_json:
         print_json(_as_json(found.run, new, deltas))
     else:
-        _print(found.run, new, deltas)
+        out = console()
+        out.print(delta_table(found.run, deltas))
+        out.print(f"{len(new.targets)} of {len(deltas)} hosts would be changed", markup=False)
     if start:
         _start(deployment or f"{old.runbook}/{found.site.name}", request)
     elif not as_json:
         console().print("Start it with --start; it will survey again and wait for approval", markup=False)
-
-
-def _old(found: Found, history: History) -> Plan:
-    if not history.plan:
-        raise SelectionError(f"{found.run} never had a plan", advice="Start a run instead")
-    if not history.sealed:
-        raise SelectionError(
-            f"{found.run} has not ended", changed="Nothing was started",
-            advice=f"Wait for it, or end it: lamplighter reject {found.run}",
-        )
-    return found.plan()[0]
 
 
 def _request(found: Found, old: Plan, hosts: str, requester: str) -> Request:
@@ -68,20 +58,8 @@ def _request(found: Found, old: Plan, hosts: str, requester: str) -> Request:
     if runbook.operation is None:
         raise SelectionError(f"{runbook.id} changes nothing, so there is nothing to plan")
     operation = runbook.operation(**old.options)
-    return Request(runbook, found.site, operation, Requester(requester), hosts, old.change_ref)
-
-
-def _print(run: str, new: Plan, deltas: tuple[HostDelta, ...]) -> None:
-    rows = [
-        (
-            escape(one.host), escape(one.ended or "not in that plan"),
-            escape("\n".join(one.lines) or "as approved before"),
-        )
-        for one in deltas
-    ]
-    out = console()
-    out.print(table(f"left by {escape(run)}", ("host", "how it ended", "what is different now"), rows))
-    out.print(f"{len(new.targets)} of {len(deltas)} hosts would be changed", markup=False)
+    who = Requester(requester)
+    return Request(runbook, found.site, operation, who, hosts, old.change_ref, replans=found.run)
 
 
 def _as_json(run: str, new: Plan, deltas: tuple[HostDelta, ...]) -> dict[str, Any]:
@@ -96,6 +74,6 @@ def _start(deployment: str, request: Request) -> None:
 
     run = orchestrator.start(deployment, {
         **request.operation.options(), "site": request.site.name, "hosts": request.selection,
-        "change_ref": request.change_ref, "requester": request.requester.id,
+        "change_ref": request.change_ref, "requester": request.requester.id, "replans": request.replans,
     })
     console().print(f"{request.runbook.id}-{run.id.hex[:8]}: {orchestrator.page(run.id)}", markup=False)

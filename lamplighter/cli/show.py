@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from lamplighter.cli.common import Found, coloured, console, find_run, print_json, promised, table
+from lamplighter.engine.replanning import deltas
 from lamplighter.model.clocks import clock_lines, read_clocks
+from lamplighter.model.delta import HostDelta
 from lamplighter.model.history import replay
 from lamplighter.model.outcome import HostOutcome
 from lamplighter.model.plan import Plan
@@ -41,6 +44,7 @@ def show(
     out = console()
     if plan is not None:
         print_plan(out, plan)
+        print_deltas(out, found, plan)
     print_outcomes(out, history.hosts.values())
     print_times(out, found)
     out.print(f"[bold]State[/] {escape(history.sealed or 'open')} {escape(history.why)}")
@@ -70,6 +74,19 @@ def print_plan(out: Console, plan: Plan) -> None:
         why = coloured(host.end, f"{host.end}: {host.reason}")
         made.add_row("-", escape(host.host), why, escape("\n".join(host.notes)))
     out.print(made)
+
+
+def print_deltas(out: Console, found: Found, plan: Plan) -> None:
+    """Of a plan that takes up an earlier run: what differs from what was approved for that one."""
+    replans = str(found.records[0].get("replans", ""))
+    if replans:
+        out.print(delta_table(replans, deltas(found.store, found.site.name, replans, plan)))
+
+
+def delta_table(run: str, deltas: tuple[HostDelta, ...]) -> Table:
+    """What differs from what was approved for an earlier run, a row a host."""
+    rows = [(escape(one.host), escape(one.before), escape("\n".join(one.now))) for one in deltas]
+    return table(f"left by {escape(run)}", ("host", "how it ended", "what is different now"), rows)
 
 
 def print_outcomes(out: Console, outcomes: Collection[HostOutcome]) -> None:

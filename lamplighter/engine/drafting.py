@@ -43,6 +43,7 @@ class Request:
         signed: the signed request, when there is one.
         override: why freezes are set aside; empty when they are not.
         due: when the run should have begun, seconds since the epoch; 0: now.
+        replans: id of the earlier run whose leftovers are taken up; empty for none.
     """
 
     runbook: Runbook
@@ -55,6 +56,7 @@ class Request:
     signed: str = ""
     override: str = ""
     due: int = 0
+    replans: str = ""
 
     @property
     def targets(self) -> Targets:
@@ -75,6 +77,7 @@ class Request:
             "selection": recordable(self.selection),
             "change_ref": recordable(self.change_ref, MAX_REFERENCE),
             "override": recordable(self.override, MAX_REFERENCE),
+            "replans": recordable(self.replans, MAX_REFERENCE),
             "requester": replace(self.requester, id=recordable(self.requester.id, MAX_REFERENCE)),
         }
         for name, value in typed.items():

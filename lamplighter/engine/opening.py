@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from lamplighter.engine.drafting import Request
+from lamplighter.engine.replanning import check_replans
 from lamplighter.engine.reviews import check_emergencies
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.ledger import read_ledger
@@ -42,6 +43,7 @@ class Wanted:
         schedule: name of the deployment whose schedule started it; empty when a person did.
         override: why freezes are set aside; empty when they are not.
         due: when it should have begun, seconds since the epoch; 0: now.
+        replans: id of the earlier run whose leftovers are taken up; empty for none.
     """
 
     run: str
@@ -54,6 +56,7 @@ class Wanted:
     schedule: str = ""
     override: str = ""
     due: int = 0
+    replans: str = ""
 
 
 def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
@@ -65,7 +68,7 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
         now: seconds since the epoch.
 
     Raises:
-        SelectionError: the requester is nobody of the site.
+        SelectionError: the requester is nobody of the site; or the run to take up cannot be.
         NotApprovedError: a signed request does not count; an emergency is not asked for with a signature,
             or may not be asked for now.
         StoreError, LedgerError: the store cannot be read.
@@ -75,8 +78,9 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
         return _reopened(wanted, site, first)
     request = Request(
         wanted.runbook, site, wanted.operation, Requester(""), wanted.hosts, wanted.change_ref,
-        emergency=wanted.emergency, override=wanted.override, due=wanted.due,
+        emergency=wanted.emergency, override=wanted.override, due=wanted.due, replans=wanted.replans.strip(),
     )
+    check_replans(request, store)
     request = _with_requester(request, wanted, store, now)
     if wanted.emergency:
         if request.requester.known != SIGNED:
@@ -110,7 +114,7 @@ def _reopened(wanted: Wanted, site: Site, opened: Record) -> Request:
     return Request(
         wanted.runbook, site, operation, Requester(said["requester"], said["known"]), said["selection"],
         said["change_ref"], emergency=said.get("emergency", False), signed=said.get("request", ""),
-        override=said.get("override", ""), due=said.get("due", 0),
+        override=said.get("override", ""), due=said.get("due", 0), replans=said.get("replans", ""),
     )
 
 

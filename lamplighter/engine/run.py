@@ -88,7 +88,7 @@ class Run:
                 change_ref=self.request.change_ref, options=self.request.operation.options(),
                 code=lamplighter.__version__, emergency=self.request.emergency,
                 request=recordable(self.request.signed, MAX_LINE), override=self.request.override,
-                due=self.request.due,
+                due=self.request.due, replans=self.request.replans,
             )
 
     @property

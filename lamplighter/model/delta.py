@@ -28,6 +28,16 @@ class HostDelta:
     ended: str
     lines: tuple[str, ...]
 
+    @property
+    def before(self) -> str:
+        """How the old run left it, as it is shown."""
+        return self.ended or "not in that plan"
+
+    @property
+    def now(self) -> tuple[str, ...]:
+        """What is different, as it is shown."""
+        return self.lines or ("as approved before",)
+
 
 def left_over(plan: Plan, ends: Mapping[str, HostOutcome]) -> tuple[str, ...]:
     """Hosts of a plan that are not as it wanted them: drifted, skipped, failed and so on, in its order."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from lamplighter.model.delta import HostDelta
 from lamplighter.model.envelope import visible
 from lamplighter.model.gate import Gate, GateResult
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence, tally
@@ -178,8 +179,18 @@ def _notes(host: HostPlan) -> str:
     return "<br>".join(escape(note) for note in host.notes)
 
 
-def gate_page(plan: Plan, result: GateResult, number: int) -> str:
-    """What stands above the form: who must sign, what came so far and why it did not do, the plan."""
+def gate_page(
+    plan: Plan, result: GateResult, number: int, replans: str = "", deltas: Sequence[HostDelta] = ()
+) -> str:
+    """What stands above the form: who must sign, what came so far and why it did not do, the plan.
+
+    Args:
+        plan: to be signed.
+        result: the gate's answer now.
+        number: of the question, from 1.
+        replans: id of the earlier run that the plan takes up; empty for none.
+        deltas: how it differs from what was approved for that run: it is read first.
+    """
     lines = ["# Waiting for approval", ""]
     if number > 1:
         told = f"The last answer did not open the gate{_progress(result)}"
@@ -194,8 +205,22 @@ def gate_page(plan: Plan, result: GateResult, number: int) -> str:
         f"`lamplighter approve {plan.run} --print` writes into the form below. "
         "Rejecting needs no signature: choose reject, and say why."
     )
-    lines += ["", how, ""]
+    lines += ["", how, "", *_taken_up(replans, deltas)]
     return "\n".join(lines) + plan_page(plan)
+
+
+def _taken_up(replans: str, deltas: Sequence[HostDelta]) -> list[str]:
+    if not deltas:
+        return []
+    lines = [f"### What differs from {escape(replans)}, which left this undone", ""]
+    lines += ["| host | how it ended then | what is different now |", "|---|---|---|"]
+    lines += [
+        f"| {escape(one.host)} | {escape(one.before)} | {'<br>'.join(map(escape, one.now))} |"
+        for one in deltas[:MAX_HOSTS]
+    ]
+    if len(deltas) > MAX_HOSTS:
+        lines += ["", f"{len(deltas) - MAX_HOSTS} more: `lamplighter replan {escape(replans)}`"]
+    return [*lines, ""]
 
 
 def _progress(result: GateResult) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,14 @@ import yaml
 
 from lamplighter.cli import main
 from lamplighter.derive.catalogue import named
-from lamplighter.engine.drafting import Request
+from lamplighter.engine.opening import Wanted, open_request
+from lamplighter.engine.replanning import deltas
 from lamplighter.engine.run import Run
+from lamplighter.errors import SelectionError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.outcome import Terminal
-from lamplighter.model.plan import Requester
+from lamplighter.model.show import gate_page
 from lamplighter.signing import Wish, approve_line
 from lamplighter.site import load_site
 from lamplighter.store import open_store
@@ -29,21 +34,27 @@ from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 pytestmark = [
     pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="real hosts need root"),
 ]
-RUN = "patch-linux-0000000d"
+RUN, NEXT = "patch-linux-0000000d", "patch-linux-0000000e"
 
 
-def carry_out(site: DemoSite) -> None:
-    """A run whose host changes between plan and rollout."""
+@contextlib.contextmanager
+def opened(site: DemoSite, name: str, replans: str = "") -> Iterator[Run]:
     place = load_site(site.path)
     store = open_store(place.store)
     runbook = named("patch-linux").runbook
     assert runbook.operation is not None
-    request = Request(runbook, place, runbook.operation(packages="all"), Requester(REQUESTER))
+    wanted = Wanted(name, runbook, runbook.operation(packages="all"), requester=REQUESTER, replans=replans)
+    request = open_request(wanted, place, store, int(time.time()))
     with (
-        Ledger.open(store, RUN, place.name) as ledger, Leases(store) as leases,
+        Ledger.open(store, name, place.name) as ledger, Leases(store) as leases,
         SshTransport(place.host_keys) as transport,
     ):
-        run = Run(RUN, request, store, ledger, transport.connect, leases)
+        yield Run(name, request, store, ledger, transport.connect, leases)
+
+
+def carry_out(site: DemoSite) -> None:
+    """A run whose host changes between plan and rollout."""
+    with opened(site, RUN) as run:
         plan = run.make_plan(run.survey())
         wish = Wish(APPROVERS[0])
         line = approve_line(plan.to_bytes(), wish, site.key(APPROVERS[0]), int(time.time()))
@@ -79,3 +90,24 @@ def test_a_drifted_host_is_planned_anew_and_only_the_difference_shown(
         shown = capsys.readouterr().out
         assert "left by" in shown
         assert "1 of 1 hosts would be changed" in shown
+        takes_it_up(site, capsys)
+
+
+def takes_it_up(site: DemoSite, capsys: pytest.CaptureFixture[str]) -> None:
+    """The approver of the next run sees, before all else, what differs."""
+    with opened(site, NEXT, RUN) as run:
+        plan = run.make_plan(run.survey())
+        page = gate_page(plan, run.check_gate(), 1, RUN, deltas(run.store, "demo", RUN, plan))
+    before, _, after = page.partition("### What will be done")
+    told = r"What differs from .*0000000d.*\| solo \| drifted: .*lab-web.*→ absent"
+    assert re.search(told, before, re.DOTALL)
+    assert "What differs" not in after
+    with opened(site, NEXT) as run:
+        assert run.request.replans == RUN, "the ledger says so, whatever the parameters say by now"
+    with pytest.raises(SystemExit):
+        main(["show", NEXT])
+    assert f"left by {RUN}" in capsys.readouterr().out
+    with pytest.raises(SelectionError, match="has not ended"), opened(site, "patch-linux-0000000f", NEXT):
+        pass
+    with pytest.raises(SelectionError, match="is no run of demo"), opened(site, "patch-linux-0000000f", "x"):
+        pass
