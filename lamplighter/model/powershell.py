@@ -128,6 +128,9 @@ class PowerShellSession(Protocol):
     ) -> PowerShellResult:
         """Run an action to its end.
 
+        A session that was lost is connected once more for the next action, so that it can be asked what
+        became of the last one. Nothing is ever sent twice.
+
         Args:
             script: the action.
             params: values by parameter name: strings, integers, booleans, lists of them.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lamplighter.errors import (
+    AuthFailedError,
     LamplighterError,
     OutputTooLargeError,
     SecretError,
@@ -22,7 +23,7 @@ from lamplighter.model.session import DEFAULT_CAP, DEFAULT_TIMEOUT
 from lamplighter.secrets import MASK, Resolve, Secret
 from lamplighter.transports import winrm_bootstrap as bootstrap
 from lamplighter.transports.winrm_settings import WinRmSettings
-from lamplighter.transports.winrm_soap import NO_SHELL, Channel, Fault, Shell
+from lamplighter.transports.winrm_soap import NO_SHELL, Channel, Fault, Shell, unopened
 
 _TIDY = 5.0
 _PACE = 0.5
@@ -55,6 +56,7 @@ class WinRmSession:
         self._channel = channel
         self._shell = Shell(channel, settings.operation_timeout)
         self._secret = secret
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<WinRmSession {self._host} {self._settings}>"
@@ -77,7 +79,7 @@ class WinRmSession:
         timeout: float = DEFAULT_TIMEOUT,
         cap: int = DEFAULT_CAP,
     ) -> PowerShellResult:
-        """Run an action to its end; see `PowerShellSession.invoke`. A lost session runs nothing more."""
+        """Run an action to its end; see `PowerShellSession.invoke`."""
         began = time.monotonic()
         params, secrets = params or {}, secrets or {}
         hidden: dict[str, Secret] = {}
@@ -130,10 +132,37 @@ class WinRmSession:
 
     def close(self) -> None:
         """Delete the shell, which ends whatever runs in it, and the connection; never raises."""
+        self._closed = True
+        self._drop()
+
+    def _drop(self) -> None:
+        """As `close`, but for a session that may be had back."""
         if self._shell.is_open:
             with contextlib.suppress(LamplighterError):
                 self._shell.close(time.monotonic() + _TIDY)
         self._channel.close()
+
+    def _reopen(self, deadline: float) -> None:
+        """Connect once more after the session was lost: whoever lost an action has to ask what became of it.
+
+        A refused login is not tried again: that would lock the account.
+        """
+        if self._closed:
+            raise SessionLostError("the session is closed", changed="Nothing was sent")
+        try:
+            self._shell.open(min(deadline, time.monotonic() + self._settings.connect_timeout))
+        except Fault as fault:
+            error = unopened(fault, self._settings)
+        except AuthFailedError as refusal:
+            self._closed, error = True, refusal
+        except (UnreachableError, SessionLostError) as failure:
+            error = failure
+        else:
+            return
+        raise SessionLostError(
+            f"the session was lost, and cannot be had back: {error.message}",
+            changed="Nothing was sent", advice=error.advice,
+        )
 
     def _execute(self, command: str, args: tuple[str, ...], stdin: bytes, timeout: float, cap: int) -> Raw:
         deadline = time.monotonic() + timeout
@@ -153,19 +182,17 @@ class WinRmSession:
     def _start(self, command: str, args: tuple[str, ...], deadline: float) -> str:
         """Start a command. If that goes wrong it may have begun, and only the end of the shell ends it."""
         if not self._shell.is_open:
-            raise SessionLostError(
-                "the session was lost or closed before", changed="Nothing was sent", advice="Connect again"
-            )
+            self._reopen(deadline)
         try:
             return self._shell.start(command, args, deadline)
         except UnreachableError as error:
-            self.close()
+            self._drop()
             raise SessionLostError(error.message, changed="Nothing was sent", advice=error.advice) from None
         except Fault as fault:
-            self.close()
+            self._drop()
             raise _forgotten(fault) from None
         except BaseException:
-            self.close()
+            self._drop()
             raise
 
     def _feed(self, number: str, stdin: bytes, deadline: float) -> float:
@@ -203,7 +230,7 @@ class WinRmSession:
         try:
             self._shell.terminate(number, time.monotonic() + _TIDY)
         except LamplighterError:
-            self.close()
+            self._drop()
 
 
 def _forgotten(fault: Fault) -> SessionLostError:

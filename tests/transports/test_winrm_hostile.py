@@ -241,9 +241,34 @@ def test_a_host_that_forgot_the_shell(endpoint: WinRmEndpoint, transport: WinRmT
     thread.start()
     with within(5), pytest.raises(SessionLostError, match="no longer knows the shell"):
         session.execute("sleep 2; echo x")
-    with pytest.raises(SessionLostError, match="win1: the session was lost or closed before"):
-        session.execute("true")
     thread.join()
+    assert session.execute("echo anew").out == b"anew\n"
+    session.close()
+    with pytest.raises(SessionLostError, match="win1: the session is closed"):
+        session.execute("true")
+
+
+def test_a_lost_session_is_had_back_but_a_refused_login_is_not_repeated(
+    endpoint: WinRmEndpoint, transport: WinRmTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = transport.connect(windows(endpoint))
+    endpoint.trouble["Command"] = trouble.torn
+    with pytest.raises(SessionLostError, match="connection broke"):
+        session.execute("true")
+    endpoint.trouble.clear()
+    assert session.execute("echo anew").out == b"anew\n"
+    endpoint.trouble["Command"] = trouble.torn
+    with pytest.raises(SessionLostError):
+        session.execute("true")
+    monkeypatch.setattr(endpoint, "trouble", {"login": trouble.status(401)})
+    before = len(endpoint.arrived)
+    with pytest.raises(SessionLostError, match="cannot be had back"):
+        session.execute("true")
+    asked = len(endpoint.arrived) - before
+    assert asked > 0
+    with pytest.raises(SessionLostError, match="the session is closed"):
+        session.execute("true")
+    assert len(endpoint.arrived) == before + asked
 
 
 def test_nobody_listens(transport: WinRmTransport) -> None:
