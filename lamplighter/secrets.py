@@ -8,6 +8,7 @@ Python cannot wipe memory; what is promised is that no value reaches a log, `rep
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import shlex
 import signal
@@ -23,6 +24,7 @@ from lamplighter.errors import SecretError
 DEFAULT_TIMEOUT = 20.0
 MAX_BYTES = 64 * 1024
 MASK = "********"
+_REFERENCE = re.compile(r"(env|file|cmd):\s*\S.*", re.DOTALL)
 
 
 @final
@@ -61,6 +63,11 @@ Resolve = Callable[[str], Secret]
 """Turns a reference into its secret; raises `SecretError`."""
 
 
+def is_reference(text: str) -> bool:
+    """Whether a text has the form of a reference."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
 def resolve(reference: str, *, timeout: float = DEFAULT_TIMEOUT) -> Secret:
     """Read the secret a reference points to.
 
@@ -75,7 +82,7 @@ def resolve(reference: str, *, timeout: float = DEFAULT_TIMEOUT) -> Secret:
             a text that is no reference may be a secret itself and is not repeated.
     """
     scheme, _, rest = reference.partition(":")
-    if scheme not in {"env", "file", "cmd"} or not rest.strip():
+    if not is_reference(reference):
         raise SecretError(
             "a secret must be a reference, and what was given is none",
             advice="Write env:NAME, file:PATH or cmd:COMMAND, and keep the value out of the site's files",

@@ -103,6 +103,15 @@ def test_a_private_key_is_looked_for_only_on_the_worker(demo: Path) -> None:
     assert check_site(demo, RUNBOOKS, here=True) == ()
 
 
+def test_a_windows_hosts_authorities_are_looked_for_only_on_the_worker(demo: Path) -> None:
+    windows = ("ansible_connection: winrm, lamplighter_winrm_password: env:WINRM, ansible_port: 5986, "
+               f"ansible_winrm_ca_trust_path: {demo / 'ca.pem'}")
+    edit(demo / "hosts.yaml", "{ansible_host: 192.0.2.11}", f"{{ansible_host: 192.0.2.11, {windows}}}")
+    assert check_site(demo, RUNBOOKS) == ()
+    told = [one.message for one in check_site(demo, RUNBOOKS, here=True)]
+    assert f"the certificate authorities in {demo}/ca.pem cannot be read (no such file or directory)" in told
+
+
 def test_no_secret_written_in_the_clear_is_repeated(demo: Path) -> None:
     edit(demo / "hosts.yaml", "ansible_user: ops", "ansible_password: hunter2")
     edit(demo / "site.yaml", "{packages: all}", "{api_token: hunter2}")

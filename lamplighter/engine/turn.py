@@ -21,6 +21,7 @@ from lamplighter.engine.fanout import unexpected
 from lamplighter.engine.journal import Journal
 from lamplighter.errors import (
     AuthFailedError,
+    CertificateError,
     HostKeyError,
     LamplighterError,
     LeaseHeldError,
@@ -142,7 +143,7 @@ class Turn:
             return None
         except NotApprovedError as error:
             return self.leave(Terminal.SKIPPED, f"not touched: {error.message}", error.message)
-        except LeaseHeldError as error:
+        except (LeaseHeldError, RefusedError) as error:
             return self.leave(Terminal.REFUSED, str(error))
         except TransportError as error:
             return self.leave(Terminal.UNREACHABLE, str(error))
@@ -173,7 +174,7 @@ class Turn:
         while True:
             try:
                 return self._means.connect(self._host)
-            except (AuthFailedError, HostKeyError):
+            except (AuthFailedError, HostKeyError, CertificateError):
                 raise
             except UnreachableError:
                 if time.monotonic() >= deadline:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from lamplighter.model.canonical import Json
 
@@ -16,7 +17,18 @@ ALL = "all"
 UNGROUPED = "ungrouped"
 SSH_PORT = 22
 PRIORITY = "ansible_group_priority"
-_SSH_CONNECTIONS = {"ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh"}
+SSH_CONNECTIONS = frozenset({"ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh"})
+WINRM_CONNECTIONS = frozenset({"winrm", "ansible.builtin.winrm"})
+_POSIX_SHELLS = frozenset({"sh", "csh", "fish"})
+"""Values of `ansible_shell_type` from which `sh` can be started."""
+
+
+class Shell(StrEnum):
+    """What a host understands, and so what kind of session is opened to it."""
+
+    POSIX = "posix"  # over SSH: lamplighter.model.session.Session
+    POWERSHELL = "powershell"  # over WinRM: lamplighter.model.powershell.PowerShellSession
+    OTHER = "other"  # nothing that is spoken here
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +67,17 @@ class Host:
         return str(self.vars.get("ha_group", ""))
 
     @property
-    def uses_ssh(self) -> bool:
-        """Whether the host is reached over SSH, Ansible's default."""
-        return str(self.vars.get("ansible_connection", "ssh")) in _SSH_CONNECTIONS
+    def connection(self) -> str:
+        """`ansible_connection`; SSH is Ansible's default."""
+        return str(self.vars.get("ansible_connection", "ssh"))
+
+    @property
+    def shell(self) -> Shell:
+        """By the host's connection; SSH to a Windows shell (`ansible_shell_type`) is not spoken here."""
+        if self.connection in WINRM_CONNECTIONS:
+            return Shell.POWERSHELL
+        posix = str(self.vars.get("ansible_shell_type", "sh")) in _POSIX_SHELLS
+        return Shell.POSIX if posix and self.connection in SSH_CONNECTIONS else Shell.OTHER
 
 
 @dataclass(frozen=True, slots=True)

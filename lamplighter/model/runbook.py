@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from lamplighter.model.gate import Gate
+from lamplighter.model.inventory import Shell
 from lamplighter.model.operation import Operation
 from lamplighter.model.party import Party
 from lamplighter.model.plan import Limits
@@ -84,6 +85,7 @@ class Runbook:
         operation: builds the operation from the run's options; None for a runbook that changes nothing: no
             plan can be made for it, so nothing can be carried out under its name.
         on: what it is about.
+        shells: what kinds of hosts its operation works on; others are refused before anything is sent.
     """
 
     id: str
@@ -99,6 +101,7 @@ class Runbook:
     sla: Sla = field(default_factory=Sla)
     approval_seconds: int = 72 * 3600
     on: On = On.HOSTS
+    shells: tuple[Shell, ...] = (Shell.POSIX,)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.id):

@@ -12,7 +12,7 @@ from lamplighter.errors import MalformedError, SelectionError, UnreachableError
 from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.canonical import canonical
 from lamplighter.model.gate import Gate, Requirement, satisfiable, stricter
-from lamplighter.model.inventory import SSH_PORT, Host
+from lamplighter.model.inventory import SSH_PORT, Host, Shell
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Signer
@@ -20,9 +20,10 @@ from lamplighter.site.files import APPROVERS, HOST_KEYS, HOSTS, SITE, Files
 from lamplighter.site.schedule import cron_problem, rrule_problem, zone_problem
 from lamplighter.site.schema import DeploymentEntry, ScheduleEntry, SiteEntry
 from lamplighter.site.vars import INSTEAD, holds_secret
-from lamplighter.site.yaml import Source
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 from lamplighter.transports.ssh_settings import Login, SshSettings
+from lamplighter.transports.winrm_http import tls_context
+from lamplighter.transports.winrm_settings import WinRmSettings
 
 DEFAULT = "default"
 """The key in `rollout` and `gates` that holds for every runbook."""
@@ -245,33 +246,61 @@ def _signers(files: Files) -> Iterable[Signer]:
 
 
 def _check_hosts(files: Files, *, here: bool) -> None:
-    """Every SSH host can be logged in to, as far as its variables and the pinned keys tell."""
-    source = files.source(HOSTS)
-    pinned = files.known_hosts if files.clean(HOST_KEYS) else None
-    keys: dict[Path, int] = {}
-    told: set[str] = set()
+    """Every host can be logged in to, as far as its variables and the pinned keys tell."""
+    check = _HostChecks(files)
     for host in files.inventory.hosts.values():
-        if not host.uses_ssh:
-            continue
-        line = files.host_lines[host.name]
         try:
-            settings = SshSettings.of(host)
+            if host.shell is Shell.POSIX:
+                check.ssh(host, SshSettings.of(host))
+            elif host.shell is Shell.POWERSHELL:
+                check.winrm(host, WinRmSettings.of(host))
         except UnreachableError as error:
-            source.mistake(line, f"the host `{host.name}`: {error.message}", error.advice)
-            continue
-        if settings.key is not None:
-            keys.setdefault(settings.key, line)
-        for name in INSTEAD.keys() & host.vars.keys() - told:
-            if host.vars[name] and INSTEAD[name] not in host.vars:
-                told.add(name)
-                source.mistake(line, f"`{name}` of `{host.name}` is Ansible's and not read here",
-                               f"write `{INSTEAD[name]}` as well; it may stand beside it")
-        name = "" if pinned is None else _unpinned(host, settings.target, pinned)
-        if name:
-            source.mistake(line, f"no host key is pinned for `{host.name}`",
-                           f"add a line for {name} to {HOST_KEYS} once internal IT confirmed the fingerprint")
+            check.note(host, f"the host `{host.name}`: {error.message}", error.advice)
     if here:
-        _check_private_keys(source, keys)
+        check.look_for_files()
+
+
+class _HostChecks:
+    """The checks of hosts whose variables can be read."""
+
+    def __init__(self, files: Files) -> None:
+        self._source, self._lines = files.source(HOSTS), files.host_lines
+        self._pinned = files.known_hosts if files.clean(HOST_KEYS) else None
+        self._keys: dict[Path, int] = {}
+        self._authorities: dict[Path, tuple[int, WinRmSettings]] = {}
+        self._told: set[str] = set()
+
+    def note(self, host: Host, message: str, advice: str) -> None:
+        self._source.mistake(self._lines[host.name], message, advice)
+
+    def ssh(self, host: Host, settings: SshSettings) -> None:
+        if settings.key is not None:
+            self._keys.setdefault(settings.key, self._lines[host.name])
+        for name in INSTEAD.keys() & host.vars.keys() - self._told:
+            if host.vars[name] and INSTEAD[name] not in host.vars:
+                self._told.add(name)
+                self.note(host, f"`{name}` of `{host.name}` is Ansible's and not read here",
+                          f"write `{INSTEAD[name]}` as well; it may stand beside it")
+        name = "" if self._pinned is None else _unpinned(host, settings.target, self._pinned)
+        if name:
+            self.note(host, f"no host key is pinned for `{host.name}`",
+                      f"add a line for {name} to {HOST_KEYS} once internal IT confirmed the fingerprint")
+
+    def winrm(self, host: Host, settings: WinRmSettings) -> None:
+        if settings.ca is not None:
+            self._authorities.setdefault(settings.ca, (self._lines[host.name], settings))
+
+    def look_for_files(self) -> None:
+        """What only the worker has."""
+        for key, line in self._keys.items():
+            if not _readable(key):
+                self._source.mistake(line, f"the private key {key} cannot be read here",
+                                     "put it there, readable for the worker's account only")
+        for line, settings in self._authorities.values():
+            try:
+                tls_context(settings)
+            except UnreachableError as error:
+                self._source.mistake(line, error.message, error.advice)
 
 
 def _unpinned(host: Host, target: Login, pinned: KnownHosts) -> str:
@@ -282,8 +311,5 @@ def _unpinned(host: Host, target: Login, pinned: KnownHosts) -> str:
     return target.address if target.port == SSH_PORT else f"[{target.address}]:{target.port}"
 
 
-def _check_private_keys(source: Source, keys: Mapping[Path, int]) -> None:
-    for key, line in keys.items():
-        if not os.access(key, os.R_OK) or not key.is_file():
-            source.mistake(line, f"the private key {key} cannot be read here",
-                           "put it there, readable for the worker's account only")
+def _readable(file: Path) -> bool:
+    return os.access(file, os.R_OK) and file.is_file()

@@ -9,10 +9,11 @@ from typing import Any
 from lamplighter.model.canonical import Json
 from lamplighter.model.inventory import PRIORITY
 from lamplighter.model.selection import closest
+from lamplighter.secrets import is_reference
 from lamplighter.site.names import MAX_PORT, is_address, name_advice
 from lamplighter.site.yaml import Node, Source
+from lamplighter.transports.winrm_settings import VARIABLES as WINRM_VARIABLES
 
-SECRET_REFERENCE = re.compile(r"(env|file|cmd):\S.*", re.DOTALL)
 _SECRET = re.compile(
     r"(^|[_-])(password|passwd|pass|secret|secret[_-]key|token|passphrase)$", re.IGNORECASE
 )
@@ -34,8 +35,7 @@ _KNOWN = (
     "ansible_host", "ansible_port", "ansible_user", "ansible_password", "ansible_connection",
     "ansible_ssh_private_key_file", "ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_pass",
     "ansible_become", "ansible_become_method", "ansible_become_user", "ansible_become_password",
-    "ansible_shell_type", "ansible_shell_executable", "ansible_winrm_transport", "ansible_winrm_scheme",
-    "ansible_winrm_server_cert_validation", "ansible_become_pass",
+    "ansible_shell_type", "ansible_shell_executable", "ansible_become_pass", *WINRM_VARIABLES,
     "ansible_python_interpreter", "lamplighter_ssh_agent", "lamplighter_ssh_certificate",
     "lamplighter_ssh_passphrase", "lamplighter_ssh_jump", "lamplighter_sudo_password",
     "lamplighter_connect_timeout", "lamplighter_canary", "lamplighter_probes", PRIORITY,
@@ -90,7 +90,7 @@ def _check(name: str, node: Node, *, of_group: bool) -> tuple[str, str] | None:
 def holds_secret(name: str, value: object) -> bool:
     """Whether a value whose name says it is a secret is written in the clear instead of by reference."""
     named = bool(_SECRET.search(name)) and value is not None
-    return named and not (isinstance(value, str) and SECRET_REFERENCE.fullmatch(value))
+    return named and not (isinstance(value, str) and is_reference(value))
 
 
 def _shown(node: Node) -> str:
@@ -120,16 +120,20 @@ def _address_advice(value: object) -> str:
     return plain if value.isascii() else name_advice(value)
 
 
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and value[:1] in {"/", "~"}
+
+
+_PATH_ADVICE = _advise("write an absolute path, or one that begins with `~/`, as it is on the worker")
+
 _RULES: dict[str, tuple[Callable[[object], bool], Callable[[Any], str]]] = {
     "ansible_host": (lambda value: isinstance(value, str) and is_address(value), _address_advice),
     "ansible_port": (_is_port, _advise(f"write a number from 1 to {MAX_PORT}")),
     "ansible_user": (_text(_USER), _advise("write the name of the account")),
-    "ansible_ssh_private_key_file": (
-        lambda value: isinstance(value, str) and value[:1] in {"/", "~"},
-        _advise("write an absolute path, or one that begins with `~/`, as it is on the worker"),
-    ),
+    "ansible_ssh_private_key_file": (_is_path, _PATH_ADVICE),
+    "ansible_winrm_ca_trust_path": (_is_path, _PATH_ADVICE),
     "ansible_connection": (lambda value: isinstance(value, str) and bool(value),
-                           _advise("write `ssh`, `winrm` or `psrp`")),
+                           _advise("write `ssh` or `winrm`")),
     "ha_group": (_text(_HA_GROUP), _advise("write a short name, the same for all peers of one cluster")),
     PRIORITY: (lambda value: isinstance(value, int) and not isinstance(value, bool),
                _advise("write a whole number")),

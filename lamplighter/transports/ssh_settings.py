@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamplighter.model.inventory import Host
+from lamplighter.model.inventory import SSH_CONNECTIONS, Host
 from lamplighter.transports.hostvars import Reader
 
 DEFAULT_PORT = 22
@@ -18,7 +18,6 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}")
 _HOP = re.compile(
     r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:@\s]+))(?::(?P<port>\d+))?"
 )
-_SSH_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,8 @@ class _Reader(Reader):
     """The SSH ones."""
 
     def settings(self, host: Host) -> SshSettings:
-        connection = self.text("ansible_connection") or "ssh"
-        if connection not in _SSH_CONNECTIONS:
-            self.mistakes.append(f"ansible_connection is {connection!r}, so this is no SSH host")
+        if host.connection not in SSH_CONNECTIONS:
+            self.mistakes.append(f"ansible_connection is {host.connection!r}, so this is no SSH host")
         user = self.text("ansible_user") or getpass.getuser()
         target = self._login(host.address, str(self.vars.get("ansible_port", DEFAULT_PORT)), user)
         key = self._path("ansible_ssh_private_key_file")

@@ -68,7 +68,7 @@ class HttpLink:
         """
         self.close()
         settings = self._settings
-        context = _tls_context(settings)
+        context = tls_context(settings)
         link = dial(settings.address, settings.port, deadline, "WinRM listener")
         try:
             if context is not None:
@@ -225,8 +225,12 @@ def _redirected(answer: http.client.HTTPResponse, settings: WinRmSettings) -> Se
     )
 
 
-def _tls_context(settings: WinRmSettings) -> ssl.SSLContext | None:
-    """TLS 1.2 or later that trusts the pinned authorities alone and checks the host's name."""
+def tls_context(settings: WinRmSettings) -> ssl.SSLContext | None:
+    """TLS 1.2 or later that trusts the pinned authorities alone and checks the host's name.
+
+    Raises:
+        UnreachableError: their file cannot be read.
+    """
     if not settings.tls:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

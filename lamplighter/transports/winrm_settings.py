@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from lamplighter.model.inventory import Host
+from lamplighter.model.inventory import WINRM_CONNECTIONS, Host
+from lamplighter.secrets import is_reference
 from lamplighter.transports.hostvars import Reader
 
 HTTPS_PORT = 5986
@@ -18,7 +19,21 @@ DEFAULT_OPERATION_TIMEOUT = 20.0
 _ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}|::[0-9A-Fa-f:.]*")
 _PATH = re.compile(r"/?([A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*)")
 _USER = re.compile(r"[^\s:\"/\[\];|=,+*?<>\x00-\x1f\x7f]{1,104}")
-_CLEAR = ("ansible_password", "ansible_winrm_password", "ansible_winrm_pass")
+_PASSWORDS = ("lamplighter_winrm_password", "ansible_password")
+_ALIASES = {
+    "ansible_winrm_host": "ansible_host", "ansible_winrm_port": "ansible_port",
+    "ansible_winrm_user": "ansible_user", "ansible_winrm_password": "ansible_password",
+    "ansible_winrm_pass": "ansible_password",
+}
+"""Other names that Ansible takes, and what has to stand in their place."""
+
+VARIABLES = (
+    *_PASSWORDS, "ansible_winrm_transport", "ansible_winrm_scheme", "ansible_winrm_path",
+    "ansible_winrm_ca_trust_path", "ansible_winrm_server_cert_validation", "ansible_winrm_message_encryption",
+    "ansible_winrm_proxy", "ansible_winrm_kerberos_hostname_override", "ansible_winrm_kerberos_delegation",
+    "ansible_winrm_operation_timeout_sec",
+)
+"""The variables that only this transport reads."""
 
 
 class Auth(StrEnum):
@@ -90,6 +105,8 @@ class _Reader(Reader):
     """The WinRM ones."""
 
     def settings(self, host: Host) -> WinRmSettings:
+        if host.connection not in WINRM_CONNECTIONS:
+            self.mistakes.append(f"ansible_connection is {host.connection!r}, so this is no WinRM host")
         self._refuse_unsafe()
         port = self.port(str(self.vars.get("ansible_port", HTTPS_PORT)))
         tls = self._tls(port)
@@ -103,7 +120,7 @@ class _Reader(Reader):
             ).removeprefix("/"),
             auth=self._auth(),
             user=self._match("ansible_user", self.text("ansible_user"), _USER, "a user name"),
-            password=self.text("lamplighter_winrm_password"),
+            password=self._password(),
             ca=self._ca(tls),
             service_name=self.text("ansible_winrm_kerberos_hostname_override") or address,
             connect_timeout=self.seconds("lamplighter_connect_timeout", DEFAULT_CONNECT_TIMEOUT),
@@ -116,27 +133,31 @@ class _Reader(Reader):
 
     def _refuse_unsafe(self) -> None:
         """Ansible's ways to do without protection are refused, not ignored."""
-        connection = self.text("ansible_connection")
-        if connection not in {"winrm", "ansible.builtin.winrm"}:
-            self.mistakes.append(f"ansible_connection is {connection!r}, so this is no WinRM host")
         if self.text("ansible_winrm_server_cert_validation") not in {"", "validate"}:
             self.mistakes.append("ansible_winrm_server_cert_validation: certificates are always validated")
         if self.text("ansible_winrm_message_encryption") == "never":
             self.mistakes.append("ansible_winrm_message_encryption: messages are always encrypted")
         if self.vars.get("ansible_winrm_proxy"):
             self.mistakes.append("ansible_winrm_proxy: no proxy is ever used")
-        self.mistakes += [
-            f"{name} holds a password in clear: put a reference into lamplighter_winrm_password"
-            for name in _CLEAR
-            if self.vars.get(name)
-        ]
+        if self.vars.get("ansible_winrm_kerberos_delegation"):
+            self.mistakes.append("ansible_winrm_kerberos_delegation: credentials are never passed on")
+        found = ((name, instead) for name, instead in _ALIASES.items() if self.vars.get(name))
+        self.mistakes += [f"{name} is not read here: write {instead}" for name, instead in found]
+
+    def _password(self) -> str:
+        """The secret reference; ours wins where Ansible's stands beside it for Ansible's own use."""
+        ours, ansibles = (self.text(name) for name in _PASSWORDS)
+        if ansibles and not is_reference(ansibles):
+            self.mistakes.append("ansible_password holds a password in clear: write env:, file: or cmd:")
+            return ours
+        return ours or ansibles
 
     def _agree(self, settings: WinRmSettings) -> None:
         """Settings that must not come together."""
         if settings.auth is Auth.BASIC and not settings.tls:
             self.mistakes.append("basic sends the password itself, so it goes over https only")
         if not settings.password and settings.auth is not Auth.KERBEROS:
-            self.mistakes.append("lamplighter_winrm_password is not set")
+            self.mistakes.append("neither ansible_password nor lamplighter_winrm_password is set")
         if settings.auth is Auth.KERBEROS and _is_ip(settings.service_name):
             self.mistakes.append("Kerberos needs the host's name: ansible_host is an address")
 

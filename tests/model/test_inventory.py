@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamplighter.errors import MalformedError
-from lamplighter.model.inventory import Group, Host, Inventory, assemble, find_cycle
+from lamplighter.model.inventory import Group, Host, Inventory, Shell, assemble, find_cycle
 from lamplighter.site.hosts import read_inventory
 from lamplighter.site.names import expand
 from lamplighter.site.yaml import MAX_NODES, Source, parse_yaml
@@ -38,9 +38,19 @@ def test_hosts_groups_and_variables_are_what_ansible_makes_of_them(file: Path) -
 
 def test_a_host_knows_where_it_is() -> None:
     host = Host("web1", ("web",), {"ansible_host": "192.0.2.1", "ansible_port": "2222", "ha_group": "web"})
-    assert (host.address, host.port, host.ha_group, host.uses_ssh) == ("192.0.2.1", 2222, "web", True)
+    assert (host.address, host.port, host.ha_group, host.shell) == ("192.0.2.1", 2222, "web", Shell.POSIX)
     bare = Host("web2", (), {"ansible_connection": "winrm"})
-    assert (bare.address, bare.port, bare.ha_group, bare.uses_ssh) == ("web2", 22, "", False)
+    assert (bare.address, bare.port, bare.ha_group, bare.shell) == ("web2", 22, "", Shell.POWERSHELL)
+
+
+@pytest.mark.parametrize(("connection", "shell", "kind"), [
+    ("ssh", "sh", Shell.POSIX), ("smart", "fish", Shell.POSIX), ("ssh", "powershell", Shell.OTHER),
+    ("ssh", "cmd", Shell.OTHER), ("winrm", "powershell", Shell.POWERSHELL), ("psrp", "sh", Shell.OTHER),
+    ("ansible.builtin.winrm", "sh", Shell.POWERSHELL), ("network_cli", "sh", Shell.OTHER),
+])
+def test_a_hosts_kind_follows_its_connection(connection: str, shell: str, kind: Shell) -> None:
+    host = Host("a", (), {"ansible_connection": connection, "ansible_shell_type": shell})
+    assert host.shell is kind
 
 
 def test_a_cycle_is_found_wherever_it_is() -> None:

@@ -61,7 +61,9 @@ def test_ansibles_transport_may_be_a_list_of_one() -> None:
         ({"ansible_user": None}, "ansible_user is not set"),
         ({"ansible_user": "a\r\nb"}, "is not a user name"),
         ({"ansible_user": 5}, "ansible_user is not text"),
-        ({"lamplighter_winrm_password": None}, "lamplighter_winrm_password is not set"),
+        ({"lamplighter_winrm_password": None}, "nor lamplighter_winrm_password is set"),
+        ({"ansible_winrm_pass": "file:/x"}, "ansible_winrm_pass is not read here: write ansible_password"),
+        ({"ansible_winrm_kerberos_delegation": True}, "credentials are never passed on"),
         ({"lamplighter_connect_timeout": 0}, "not a number of seconds"),
         ({"ansible_winrm_operation_timeout_sec": "x"}, "not a number of seconds"),
     ],
@@ -71,6 +73,11 @@ def test_unsafe_and_impossible_settings_are_refused(variables: dict[str, object]
         of(**variables)
     assert "in-clear" not in str(caught.value)
     assert "Nothing was sent" in str(caught.value)
+
+
+def test_the_password_is_a_reference_under_ansibles_name_or_ours() -> None:
+    assert of(ansible_password="file:/b", lamplighter_winrm_password=None).password == "file:/b"
+    assert of(ansible_password="file:/b", lamplighter_winrm_password="env:A").password == "env:A"
 
 
 def test_all_mistakes_are_told_at_once() -> None:
