@@ -45,7 +45,7 @@ from lamplighter.notify.watch import Watch
 from lamplighter.site import Site, load_site_named
 from lamplighter.site.notify import load_notify
 from lamplighter.store import open_store
-from lamplighter.transports.ssh import SshTransport
+from lamplighter.transports.connect import HostTransport
 from tasks.account_runs import AccountDesk, open_desk, remember_claims
 
 T = TypeVar("T")
@@ -58,9 +58,9 @@ Reach = Callable[[Site], AbstractContextManager[Connect]]
 
 
 @contextlib.contextmanager
-def over_ssh(site: Site) -> Iterator[Connect]:
-    """Reach the inventory's hosts."""
-    with SshTransport(site.host_keys) as transport:
+def _reach_hosts(runbook: Runbook, site: Site) -> Iterator[Connect]:
+    """Reach the inventory's hosts as it says, if they are of a kind the runbook works on."""
+    with HostTransport(site.host_keys, runbook.shells) as transport:
         yield transport.connect
 
 
@@ -68,7 +68,7 @@ def over_ssh(site: Site) -> Iterator[Connect]:
 def open_run(
     runbook: Runbook, site: str, hosts: str, operation: Operation[Any], *,
     change_ref: str = "", requester: str = "", emergency: bool = False, override: str = "",
-    replans: str = "", reach: Reach = over_ssh,
+    replans: str = "", reach: Reach | None = None,
 ) -> Iterator[Run]:
     """Open this flow run's ledger, or go on from it.
 
@@ -83,7 +83,7 @@ def open_run(
         emergency: expedited; needs a signed request.
         override: why freezes are set aside; both parties sign for it then.
         replans: id of the earlier run whose leftovers are taken up; empty for none.
-        reach: how the targets are connected to.
+        reach: how the targets are connected to; None for hosts, as the inventory says.
 
     Raises:
         SiteError, SelectionError, NotApprovedError: what is wrong with the input; no ledger is left open.
@@ -105,7 +105,7 @@ def open_run(
         get_run_logger().warning("the ledger counts, and not what was changed since: %s", ", ".join(changed))
     with (
         Ledger.open(store, run_id, place.name) as ledger,
-        reach(place) as connect,
+        reach(place) if reach else _reach_hosts(runbook, place) as connect,
         Leases(store) as leases,
     ):
         run = Run(run_id, request, store, ledger, connect, leases)

@@ -24,7 +24,7 @@ from lamplighter.model.plan import Plan, Requester
 from lamplighter.model.runbook import On, Runbook
 from lamplighter.site import load_site_named
 from lamplighter.store import open_store
-from lamplighter.transports.ssh import SshTransport
+from lamplighter.transports.connect import HostTransport
 
 
 def plan(
@@ -57,7 +57,7 @@ def plan(
 
 
 def preview(request: Request, now: int, progress: Console) -> Plan:
-    """Survey over SSH and plan; the plan belongs to no run and cannot be carried out.
+    """Survey and plan; the plan belongs to no run and cannot be carried out.
 
     Args:
         request: who wants what.
@@ -80,7 +80,7 @@ def preview(request: Request, now: int, progress: Console) -> Plan:
             progress.print(f"{seen.host.name}: {seen.message}", markup=False)
 
     parallel = place.rollout(runbook)[0].parallel
-    with SshTransport(place.host_keys) as transport:
+    with HostTransport(place.host_keys, runbook.shells) as transport:
         selected = place.select(request.selection)
         surveyed = survey(selected, request.operation, transport.connect, parallel, tell)
     return draft(request, f"preview-{secrets.token_hex(4)}", surveyed, now, stage)
