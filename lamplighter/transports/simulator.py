@@ -3,6 +3,11 @@
 It keeps the promises of `lamplighter.model.session` and breaks connections as real ones break, at moments
 drawn from a seed. It runs no shell: a handler plays the host. What it does not play: a unit that was claimed
 and did not begin, partial output, sudo, time that differs between hosts.
+
+Windows hosts of the same fleet are in `simulator_powershell`. Directories and buckets have no simulator, for
+nothing asks for one: a run about an account has one target, and its tests talk to slapd, Samba and a hostile
+server of their own (`tests/lab`); what is kept in a bucket goes through `lamplighter.store.Store`, whose
+directory is the fast stand-in.
 """
 
 from __future__ import annotations
@@ -256,8 +261,8 @@ class SimulatedFleet:
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.seed}:{name}:{number}"))
 
 
-class SimulatedSession:
-    """One simulated host, connected. See `lamplighter.model.session.Session`."""
+class SimulatedConnection:
+    """What connections to simulated hosts have in common: the troubles."""
 
     def __init__(self, fleet: SimulatedFleet, host: str) -> None:
         self._fleet = fleet
@@ -265,12 +270,54 @@ class SimulatedSession:
         self._lost = False
 
     def __repr__(self) -> str:
-        return f"<SimulatedSession {self._host}, simulated>"
+        return f"<{type(self).__name__} {self._host}, simulated>"
 
     @property
     def host(self) -> str:
         """The inventory name of the host."""
         return self._host
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def attach(self) -> None:
+        """Connect once more if need be; raises `UnreachableError`."""
+        self._fleet.check_up(self._host)
+        self._lost = False
+
+    @contextmanager
+    def troubled(self, timeout: float) -> Iterator[random.Random]:
+        """Around a command: latency, then perhaps a hang, a reboot, a break before it or after it."""
+        fleet, faults = self._fleet, self._fleet.faults
+        if self._lost:
+            raise SessionLostError("the simulated session was lost before", where=self._host)
+        dice = fleet.chance(self._host)
+        fate, late = dice.random(), dice.random() < 0.5  # noqa: PLR2004 - a coin
+        seconds = dice.uniform(*faults.latency)
+        if fate < faults.hang or seconds > timeout:
+            fleet.clock.sleep(timeout)
+            raise TimedOutError("the simulated command hangs", where=self._host)
+        fleet.clock.sleep(seconds)
+        reboots = fate < faults.hang + faults.reboot
+        breaks = reboots or fate < faults.hang + faults.reboot + faults.drop
+        if late or not breaks:
+            yield dice
+        if reboots:
+            fleet.reboot(self._host)
+        if breaks or not self._is_up():
+            self._lost = True
+            raise SessionLostError("the simulated connection broke", where=self._host)
+
+    def _is_up(self) -> bool:
+        try:
+            self._fleet.check_up(self._host)
+        except UnreachableError:
+            return False
+        return True
+
+
+class SimulatedSession(SimulatedConnection):
+    """One simulated host, connected. See `lamplighter.model.session.Session`."""
 
     def run(
         self,
@@ -282,7 +329,7 @@ class SimulatedSession:
     ) -> Completed:
         """Have the host played; see `Session.run`."""
         began = self._fleet.clock.time()
-        with self._troubled(timeout):
+        with self.troubled(timeout):
             done = self._fleet.play(self._host, script, args)
         if max(len(done.stdout), len(done.stderr)) > cap:
             raise OutputTooLargeError(f"more than {cap} bytes of simulated output", where=self._host)
@@ -291,12 +338,12 @@ class SimulatedSession:
 
     def launch(self, unit: str, script: str, *args: str, sudo: bool = False) -> None:  # noqa: ARG002 - as above
         """Start a unit, once for ever; see `Session.launch`. Its effect is there at once, its end later."""
-        with self._troubled(DEFAULT_TIMEOUT) as dice:
+        with self.troubled(DEFAULT_TIMEOUT) as dice:
             self._fleet.play(self._host, script, args, unit, dice.uniform(*self._fleet.faults.unit))
 
     def unit_state(self, unit: str, *, sudo: bool = False) -> UnitState:  # noqa: ARG002 - as above
         """What became of a unit; see `Session.unit_state`."""
-        self._attach()
+        self.attach()
         return self._fleet.unit(self._host, unit)[0]
 
     def wait(
@@ -329,7 +376,7 @@ class SimulatedSession:
         deadline = clock.time() + timeout
         while clock.time() < deadline:
             try:
-                self._attach()
+                self.attach()
             except UnreachableError:
                 clock.sleep(1.0)
                 continue
@@ -338,43 +385,6 @@ class SimulatedSession:
                 return boot
             clock.sleep(1.0)
         raise TimedOutError("the simulated host did not come back with another boot", where=self._host)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def _attach(self) -> None:
-        self._fleet.check_up(self._host)
-        self._lost = False
-
-    @contextmanager
-    def _troubled(self, timeout: float) -> Iterator[random.Random]:
-        """Around a command: latency, then perhaps a hang, a reboot, a break before it or after it."""
-        fleet, faults = self._fleet, self._fleet.faults
-        if self._lost:
-            raise SessionLostError("the simulated session was lost before", where=self._host)
-        dice = fleet.chance(self._host)
-        fate, late = dice.random(), dice.random() < 0.5  # noqa: PLR2004 - a coin
-        seconds = dice.uniform(*faults.latency)
-        if fate < faults.hang or seconds > timeout:
-            fleet.clock.sleep(timeout)
-            raise TimedOutError("the simulated command hangs", where=self._host)
-        fleet.clock.sleep(seconds)
-        reboots = fate < faults.hang + faults.reboot
-        breaks = reboots or fate < faults.hang + faults.reboot + faults.drop
-        if late or not breaks:
-            yield dice
-        if reboots:
-            fleet.reboot(self._host)
-        if breaks or not self._is_up():
-            self._lost = True
-            raise SessionLostError("the simulated connection broke", where=self._host)
-
-    def _is_up(self) -> bool:
-        try:
-            self._fleet.check_up(self._host)
-        except UnreachableError:
-            return False
-        return True
 
 
 def _excerpt(text: str, cap: int) -> str:
