@@ -36,7 +36,7 @@ from lamplighter.site.checks import DEFAULT, check_files, minimum_gate, site_gat
 from lamplighter.site.directory import read_directory
 from lamplighter.site.files import FILES, PEOPLE, Files, read_files
 from lamplighter.site.matrix import check_matrix, read_matrix
-from lamplighter.site.notify import read_notify
+from lamplighter.site.notify import NOTIFY, read_notify
 from lamplighter.site.schedule import zone_problem
 from lamplighter.site.schema import PolicyEntry, RolloutEntry, SiteEntry
 from lamplighter.site.standing import StandingLine, of_runbook, standing_files
@@ -292,8 +292,9 @@ def _read(
     if files.folder.is_dir():
         files.calendar = read_calendar(files)
         files.matrix, files.matrix_root = read_matrix(files)
-        read_notify(files.folder, files.people if files.clean(PEOPLE) else (), files.report)
-        read_directory(files.folder, files.report)
+        people = files.people if files.clean(PEOPLE) else ()
+        servers = read_notify(files.folder, people, files.report).servers
+        read_directory(files.folder, files.report, people, servers if files.clean(NOTIFY) else None)
     check_files(files, runbooks, here=here)
     zone = files.entry.time_zone if files.entry and not zone_problem(files.entry.time_zone)[0] else "UTC"
     today = None if now is None else datetime.fromtimestamp(now, ZoneInfo(zone)).date()

@@ -5,9 +5,10 @@ The file may be missing: then the site's accounts are nobody's business here. Se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import pyrage
 from pydantic import Field, StringConstraints, model_validator
@@ -15,8 +16,9 @@ from pydantic import Field, StringConstraints, model_validator
 from lamplighter.errors import MalformedError, Mistake, SelectionError, SiteError
 from lamplighter.model.dn import parse_dn
 from lamplighter.model.escalation import Recipient, read_recipient
-from lamplighter.site.notify import Reference
-from lamplighter.site.schema import Line, Slug, Strict, checked
+from lamplighter.model.party import Person
+from lamplighter.site.notify import Reference, check_recipient
+from lamplighter.site.schema import ATTRIBUTE, Line, Slug, Strict, checked
 from lamplighter.site.yaml import Source, read_yaml
 from lamplighter.transports.ldap_settings import (
     KerberosBind,
@@ -31,8 +33,10 @@ HOUR = 3600
 
 Dn = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Way = Literal["sealed", "manager", "alternate", "file"]
-Attribute = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]*$", max_length=80)]
+Attribute = Annotated[str, StringConstraints(pattern=ATTRIBUTE, max_length=80)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Wrong: TypeAlias = tuple[tuple[int | str, ...], str, str]
+"""Where in the file, what is wrong, and what to write instead."""
 
 
 def _sealed_only() -> list[Way]:
@@ -241,8 +245,18 @@ def load_directory(folder: Path) -> SiteDirectory:
     return found
 
 
-def read_directory(folder: Path, report: list[Mistake]) -> SiteDirectory | None:
-    """Read it, and note its mistakes in `report`; None without one."""
+def read_directory(
+    folder: Path, report: list[Mistake], people: tuple[Person, ...] = (),
+    servers: Collection[str] | None = None,
+) -> SiteDirectory | None:
+    """Read it, and note its mistakes in `report`; None without one.
+
+    Args:
+        folder: the site's.
+        report: takes the mistakes.
+        people: the site's; without any, nobody who is named is looked up.
+        servers: mail servers of `notify.yaml`; None when they are not to be looked up.
+    """
     path = folder / DIRECTORY
     if not path.exists():
         return None
@@ -251,33 +265,58 @@ def read_directory(folder: Path, report: list[Mistake]) -> SiteDirectory | None:
     entry = checked(DirectoryEntry, root, source) if root is not None else None
     if root is None or entry is None:
         return None
-    found = SiteDirectory(folder, entry)
-    for where, message, advice in _mistakes(found):
+    for where, message, advice in (*_reaching(entry), *_names(entry), *_delivering(entry, servers)):
         source.mistake(root.line_of(where), message, advice)
-    return found
+    for place, text in enumerate(entry.rates.tell):
+        check_recipient(text, root.line_of(("rates", "tell", place)), source, people)
+    return SiteDirectory(folder, entry)
 
 
-def _mistakes(found: SiteDirectory) -> Iterator[tuple[tuple[int | str, ...], str, str]]:
-    entry = found.entry
-    for message in found.settings.mistakes():
-        yield (), message, ""
-    lists = {"delegated": entry.delegated, "protected_groups": entry.protected_groups}
-    names: list[tuple[tuple[int | str, ...], str]] = []
-    names += [((key, place), dn) for key, dns in lists.items() for place, dn in enumerate(dns)]
-    names += [(("vip", "groups", place), dn) for place, dn in enumerate(entry.vip.groups)]
-    names += [(("denied", place), dn) for place, dn in enumerate(entry.denied) if "=" in dn]
-    for where, dn in names:
+def _reaching(entry: DirectoryEntry) -> Iterator[Wrong]:
+    """What keeps the directory from being reached."""
+    for place, one in enumerate(entry.servers):
+        for message in LdapServer(one.address, one.port, one.name or "").mistakes():
+            yield ("servers", place), message, "write one name or address, such as dc1.corp.example"
+    if not (entry.bind.user or entry.bind.principal or "").strip():
+        yield ("bind",), "nobody is named to log in as", "write the service account's DN or login"
+    if entry.default_policy and entry.kind != "openldap":
+        yield ("default_policy",), "`default_policy` is OpenLDAP's", "delete the line; a domain has its own"
+
+
+def _names(entry: DirectoryEntry) -> Iterator[Wrong]:
+    """What is no DN; and OUs in which no account would be found."""
+    named: list[tuple[tuple[int | str, ...], str]] = [(("base",), entry.base)]
+    named += [(("default_policy",), entry.default_policy)] if entry.default_policy else []
+    lists: tuple[tuple[tuple[str, ...], list[str]], ...] = (
+        (("delegated",), entry.delegated), (("denied",), entry.denied),
+        (("protected_groups",), entry.protected_groups), (("vip", "groups"), entry.vip.groups),
+        (("expiring", "exclude"), entry.expiring.exclude),
+    )
+    named += [((*key, place), dn) for key, dns in lists for place, dn in enumerate(dns)]
+    for where, dn in named:
+        if where[0] in {"denied", "expiring"} and "=" not in dn:
+            continue  # a login
         try:
             parse_dn(dn)
         except MalformedError as error:
             yield where, error.message, "write a DN, such as OU=Staff,DC=corp,DC=example"
-    for name, key in entry.delivery.recipients.items():
+    with contextlib.suppress(MalformedError):
+        base = parse_dn(entry.base)
+        for place, dn in enumerate(entry.delegated):
+            if not parse_dn(dn).within(base):
+                yield ("delegated", place), f"`{dn}` is not below `base`", f"`base` is {entry.base}"
+
+
+def _delivering(entry: DirectoryEntry, servers: Collection[str] | None) -> Iterator[Wrong]:
+    """What keeps a new password from its user."""
+    rules = entry.delivery
+    for name, key in rules.recipients.items():
         try:
             pyrage.x25519.Recipient.from_str(key)
         except pyrage.RecipientError:
-            yield ("delivery", "recipients", name), f"`{name}` is no age public key", "age-keygen prints it"
-    for place, text in enumerate(entry.rates.tell):
-        try:
-            read_recipient(text)
-        except MalformedError as error:
-            yield ("rates", "tell", place), error.message, "write an address, or a role as msp/duty-lead"
+            where = ("delivery", "recipients", name)
+            yield where, f"`{name}` is no age public key", "write what age-keygen prints: age1..."
+    if servers is not None and rules.mail_through and rules.mail_through not in servers:
+        known = ", ".join(sorted(servers)) or "none"
+        place = ("delivery", "mail_through")
+        yield place, f"there is no server `{rules.mail_through}`", f"`servers` of notify.yaml has: {known}"

@@ -194,9 +194,9 @@ def _recipients(texts: Iterable[str]) -> Iterable[Recipient]:
 def _check(entry: NotifyEntry, root: Node, source: Source, people: tuple[Person, ...]) -> None:
     """Whoever is named exists and is there, and every server that is used is written down."""
     for holder in entry.reach:
-        _check_recipient(holder, root.line_of(("reach", holder)), source, people)
+        check_recipient(holder, root.line_of(("reach", holder)), source, people)
     for place, text in enumerate(entry.emergency):
-        _check_recipient(text, root.line_of(("emergency", place)), source, people)
+        check_recipient(text, root.line_of(("emergency", place)), source, people)
     for holder, channels in entry.reach.items():
         seen: set[str] = set()
         for place, channel in enumerate(channels):
@@ -209,7 +209,8 @@ def _check(entry: NotifyEntry, root: Node, source: Source, people: tuple[Person,
                 source.mistake(line, f"there is no server `{channel.through}`", f"`servers` has: {known}")
 
 
-def _check_recipient(text: str, line: int, source: Source, people: tuple[Person, ...]) -> None:
+def check_recipient(text: str, line: int, source: Source, people: tuple[Person, ...]) -> None:
+    """Note it when nobody of the site is meant; without people, nobody is looked up."""
     try:
         recipient = read_recipient(text)
     except MalformedError as error:

@@ -24,6 +24,7 @@ LENGTH = r"^[1-9][0-9]{0,4}[mhd]$"
 AFTER = r"^(0|[1-9][0-9]{0,4})[mhd]$"
 CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 REFERENCE = r"^(env|file|cmd):\S[^\r\n]{0,499}$"
+ATTRIBUTE = r"^[A-Za-z][A-Za-z0-9-]*$"
 PRINCIPAL = r"^[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*$"
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=63)]
@@ -288,6 +289,7 @@ _PATTERN_ADVICE = {
     LENGTH: "write a span of time: `90m`, `4h`, `2d`",
     AFTER: "write a span of time: `0m`, `30m`, `4h`",
     CLOCK: 'write a time of day in quotation marks: `"02:30"`',
+    ATTRIBUTE: "write an attribute's name: `otherMailbox`",
     SLUG: "use lower-case letters, digits and single hyphens, beginning with a letter: `patch-linux`",
     REFERENCE: "name where the secret is kept: env:NAME, file:PATH or cmd:COMMAND",
     PRINCIPAL: "write the person's address in lower case, as in `approvers`: `priya@internal.example`",

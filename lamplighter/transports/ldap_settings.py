@@ -53,8 +53,8 @@ class LdapServer:
         """What is wrong with it, one sentence each."""
         if not _is_host(self.address):
             yield f"{self.address[:80]!r} is not a host name or address"
-        if not _is_host(self.certified):
-            yield f"{self.certified[:80]!r} is no single name that a certificate could carry"
+        if self.name and not _is_host(self.name):
+            yield f"{self.name[:80]!r} is no single name that a certificate could carry"
         if not 0 <= self.port < 65536:  # noqa: PLR2004 - RFC 793 3.1: 16 bits
             yield f"{self.port} is not a port"
 
