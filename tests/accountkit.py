@@ -17,6 +17,8 @@ import yaml
 from flows.reset_password import RUNBOOK as RESET
 from flows.unlock_account import RUNBOOK as UNLOCK
 from lamplighter.delivery import Parcel
+from lamplighter.derive.catalogue import discover
+from lamplighter.derive.prefect_yaml import prefect_yaml
 from lamplighter.engine.drafting import Request
 from lamplighter.engine.run import Ending, Run
 from lamplighter.engine.stages import keep_decision
@@ -37,6 +39,8 @@ from tasks.account_runs import AccountDesk, open_desk, remember_claims
 from tasks.accounts import Claims
 from tests.lab import openldap, samba_ad
 from tests.lab.openldap import OpenLdap
+from tests.lab.prefect_api import PrefectApi
+from tests.lab.prefect_stack import PrefectStack
 from tests.lab.samba_ad import SambaAd
 from tests.sshkit import Pair
 
@@ -196,6 +200,29 @@ class Office:
         """What the recipient reads."""
         sealed = (self.drop_off / f"{run}.age").read_bytes()
         return word_of(pyrage.decrypt(sealed, [self.recipient]).decode())
+
+
+@contextmanager
+def served(office: Office, folder: Path, **env: str) -> Iterator[PrefectStack]:
+    """A Prefect server with the MSP's worker and the office's deployments; `env` is for its processes."""
+    office.edit("site.yaml", deployments=[{"runbook": RESET.id}, {"runbook": UNLOCK.id}])
+    settings = {"LAMPLIGHTER_INVENTORIES": str(office.folder), "LAMPLIGHTER_HOME": str(ROOT), **env}
+    with PrefectStack(folder, env=settings) as stack:
+        stack.start_worker("msp")
+        file = folder / "prefect.yaml"
+        file.write_text(prefect_yaml(discover(ROOT), [load_site(office.path)]))
+        stack.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+        yield stack
+
+
+def submit(api: PrefectApi, account: str, runbook: str = RESET.id, **more: str) -> str:
+    """Start a run as the form does; returns the flow run's id."""
+    found = api.post(f"deployments/name/{runbook}/demo")
+    made = api.post(f"deployments/{found['id']}/create_flow_run", {"parameters": {
+        "site": "demo", "account": account, "verified": "call-back", "ticket": "T-7", "requester": PRIYA,
+        **more,
+    }})
+    return str(made["id"])
 
 
 def word_of(text: str) -> str:

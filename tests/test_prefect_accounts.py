@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from lamplighter.derive.catalogue import discover
-from lamplighter.derive.prefect_yaml import prefect_yaml
-from lamplighter.site import load_site
-from tests.accountkit import KIRAN, OLD, PRIYA, ROOT, Office
+from tests.accountkit import KIRAN, OLD, Office, served, submit
 from tests.canaries import Watch, know
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
@@ -32,35 +29,18 @@ def samba(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SambaAd]:
 
 @pytest.fixture(scope="module")
 def office(samba: SambaAd, tmp_path_factory: pytest.TempPathFactory) -> Office:
-    made = Office(tmp_path_factory.mktemp("office"), samba)
-    made.edit("site.yaml", deployments=[{"runbook": "reset-password"}, {"runbook": "unlock-account"}])
-    return made
+    return Office(tmp_path_factory.mktemp("office"), samba)
 
 
 @pytest.fixture(scope="module")
 def stack(office: Office, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectStack]:
-    env = {"LAMPLIGHTER_INVENTORIES": str(office.folder), "LAMPLIGHTER_HOME": str(ROOT)}
-    with PrefectStack(tmp_path_factory.mktemp("prefect"), env=env) as up:
-        up.start_worker("msp")
-        file = up.folder / "prefect.yaml"
-        file.write_text(prefect_yaml(discover(ROOT), [load_site(office.path)]))
-        up.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+    with served(office, tmp_path_factory.mktemp("prefect")) as up:
         yield up
 
 
 @pytest.fixture
 def api(stack: PrefectStack) -> PrefectApi:
     return PrefectApi(stack)
-
-
-def submit(api: PrefectApi, account: str, runbook: str = "reset-password", **more: str) -> str:
-    """Start a run as the form does; returns the flow run's id."""
-    found = api.post(f"deployments/name/{runbook}/demo")
-    made = api.post(f"deployments/{found['id']}/create_flow_run", {"parameters": {
-        "site": "demo", "account": account, "verified": "call-back", "ticket": "T-7", "requester": PRIYA,
-        **more,
-    }})
-    return str(made["id"])
 
 
 def ended(run: dict[str, Any]) -> tuple[str, str]:

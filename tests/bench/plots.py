@@ -35,6 +35,11 @@ class Panel:
     bars: dict[str, float]
     goal: float | None = None
 
+    @property
+    def longest(self) -> float:
+        """What its scale must hold."""
+        return max(*self.bars.values(), self.goal or 0)
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -66,9 +71,9 @@ class Chart:
                 figsize=(_WIDTH, 1.3 + 0.36 * count), dpi=_DPI, gridspec_kw={"height_ratios": heights},
             )
             figure.suptitle(self.title, fontsize=14, fontweight="bold", x=0.01, ha="left")
-            most = max(max(panel.bars.values()) for panel in self.panels)
+            most = max(panel.longest for panel in self.panels)
             for axis, panel in zip(axes[:, 0], self.panels, strict=True):
-                self._panel(axis, panel, max(panel.bars.values()) if self.own_scales else most)
+                self._panel(axis, panel, panel.longest if self.own_scales else most)
             axes[-1, 0].set_xlabel(self.axis)
             path = folder / f"{self.name}.{kind}"
             figure.savefig(path, facecolor="white", metadata={"Date": None} if kind == "svg" else None)
