@@ -47,7 +47,7 @@ class Finder:
 
     def __init__(self, case: dict[str, Any]) -> None:
         self._case = case
-        self._name = case["file"].removesuffix(".py").replace("/", ".")
+        self._name = case["file"].removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

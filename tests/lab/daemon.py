@@ -77,6 +77,8 @@ class Daemon:
     def pause(self) -> None:
         """Stop the processes without taking anything down: as if the machine hung."""
         self._signal(signal.SIGSTOP)
+        for process in self._processes:
+            stands_still(process.pid)
 
     def resume(self) -> None:
         """Let paused processes go on."""
@@ -125,6 +127,22 @@ class Daemon:
         if not wait_until(ready, _START_SECONDS, 0.02) or process.poll() is not None:
             tail = log.read_text(encoding="utf-8", errors="replace")[-600:]
             raise LabError(f"{argv[0]} did not start: {tail}")
+
+
+def stands_still(pid: int) -> None:
+    """Wait until every thread of a stopped process has stopped: the signal takes effect a little later.
+
+    Errors: LabError when one goes on.
+    """
+    tasks = Path(f"/proc/{pid}/task")
+    if not wait_until(lambda: all(_state(task) in "TtZX" for task in tasks.iterdir()), 10):
+        raise LabError(f"process {pid} does not stop")
+
+
+def _state(task: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    return "X"
 
 
 def is_open(address: str, port: int) -> bool:

@@ -31,6 +31,7 @@ from lamplighter.secrets import Secret
 from lamplighter.transports import s3
 from lamplighter.transports.s3 import Bucket
 from lamplighter.transports.s3_values import Retention, S3Settings
+from tests.lab.daemon import stands_still
 from tests.lab.seaweedfs import Seaweed, seaweedfs
 from tests.s3kit import client, open_bucket, settings, shared_bucket
 
@@ -226,6 +227,7 @@ def test_a_frozen_server_costs_a_bounded_time(tmp_path_factory: pytest.TempPathF
         bucket = open_bucket(server, name, read_timeout=1.0, connect_timeout=1.0, tries=2)
         assert open_bucket(server, name).put("a", b"x").etag
         os.kill(server.pid, signal.SIGSTOP)
+        stands_still(server.pid)
         began = time.monotonic()
         with pytest.raises((TimedOutError, UnreachableError)):
             bucket.put("a", b"y")
