@@ -6,6 +6,8 @@ import inspect
 import json
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,36 +20,48 @@ from lamplighter.derive.catalogue import named
 from lamplighter.engine.drafting import Request, draft
 from lamplighter.engine.stages import stage_for
 from lamplighter.engine.survey import Surveyed, survey
+from lamplighter.engine.targets import targets_of
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.model.operation import Operation
 from lamplighter.model.plan import Plan, Requester
 from lamplighter.model.runbook import On, Runbook
-from lamplighter.site import load_site_named
+from lamplighter.model.session import Connect
+from lamplighter.site import Site, load_site_named
 from lamplighter.store import open_store
 from lamplighter.transports.connect import HostTransport
+from tasks.account_changes import ResetPassword
+from tasks.account_runs import open_desk
+from tasks.accounts import Claims
+
+EVERYTHING = "all"
+NOBODY_YET = "nobody yet, as this is a preview"
 
 
 def plan(
     runbook: Annotated[str, typer.Argument(help="its id, for example patch-linux")],
     site: Annotated[str, typer.Option(help="a folder in inventories/")] = "demo",
-    hosts: Annotated[str, typer.Option(help="an Ansible host pattern: web, prod:!db1")] = "all",
+    hosts: Annotated[str, typer.Option(help="an Ansible host pattern: web, prod:!db1")] = EVERYTHING,
     option: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option of the runbook")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="an option of the runbook, or account=LOGIN"),
     ] = None,
     requester: Annotated[str, typer.Option(help="who asks; shown as claimed")] = "not named",
     out: Annotated[Path | None, typer.Option(help="write the plan's canonical bytes to this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
 ) -> None:
-    """Show what a runbook would do now. Changes nothing on any host; the plan cannot be carried out."""
+    """Show what a runbook would do now. Changes nothing anywhere; the plan cannot be carried out."""
     entry = named(runbook)
     if entry.runbook.operation is None:
         raise SelectionError(f"{runbook} changes nothing, so there is nothing to plan")
-    if entry.runbook.on is not On.HOSTS:
-        raise SelectionError(f"{runbook} is planned by its run alone", advice="Start it in Prefect's UI")
     place = load_site_named(site)
-    operation = operation_of(entry.runbook, option or [])
+    reach: AbstractContextManager[Connect] | None = None
+    operation: Operation[Any]
+    if entry.runbook.on is On.ACCOUNTS:
+        operation, hosts, reach = _about_account(entry.runbook, place, hosts, option or [])
+    else:
+        operation = operation_of(entry.runbook, option or [])
     request = Request(entry.runbook, place, operation, Requester(requester), hosts)
-    drafted = preview(request, int(time.time()), Console(stderr=True, highlight=False))
+    drafted = preview(request, int(time.time()), Console(stderr=True, highlight=False), reach)
     if out is not None:
         out.write_bytes(drafted.to_bytes())
     if as_json:
@@ -56,13 +70,16 @@ def plan(
         print_plan(console(), drafted)
 
 
-def preview(request: Request, now: int, progress: Console) -> Plan:
+def preview(
+    request: Request, now: int, progress: Console, reach: AbstractContextManager[Connect] | None = None
+) -> Plan:
     """Survey and plan; the plan belongs to no run and cannot be carried out.
 
     Args:
         request: who wants what.
         now: seconds since the epoch.
-        progress: is told of hosts that could not be surveyed.
+        progress: is told of targets that could not be surveyed.
+        reach: what connects to them; to hosts as the inventory says when it is left out.
 
     Raises:
         NotApprovedError: the function is in a stage in which the MSP may not even look.
@@ -72,7 +89,7 @@ def preview(request: Request, now: int, progress: Console) -> Plan:
     if not stage.may_look:
         raise NotApprovedError(
             f"{runbook.function} is in stage {stage}: the MSP's runs refuse", where=place.name,
-            changed="No host was looked at", advice=f"lamplighter matrix {place.name} says who does it",
+            changed="Nothing was looked at", advice=f"lamplighter matrix {place.name} says who does it",
         )
 
     def tell(seen: Surveyed) -> None:
@@ -80,10 +97,45 @@ def preview(request: Request, now: int, progress: Console) -> Plan:
             progress.print(f"{seen.host.name}: {seen.message}", markup=False)
 
     parallel = place.rollout(runbook)[0].parallel
-    with HostTransport(place.host_keys, runbook.shells) as transport:
-        selected = place.select(request.selection)
-        surveyed = survey(selected, request.operation, transport.connect, parallel, tell)
+    selected = targets_of(runbook, place).select(request.selection)
+    with reach or _reach_hosts(request) as connect:
+        surveyed = survey(selected, request.operation, connect, parallel, tell)
     return draft(request, f"preview-{secrets.token_hex(4)}", surveyed, now, stage)
+
+
+@contextmanager
+def _reach_hosts(request: Request) -> Iterator[Connect]:
+    with HostTransport(request.site.host_keys, request.runbook.shells) as transport:
+        yield transport.connect
+
+
+def _about_account(
+    runbook: Runbook, place: Site, hosts: str, pairs: list[str]
+) -> tuple[Operation[Any], str, AbstractContextManager[Connect]]:
+    """The operation, the account, and what connects to the directory, of a runbook about one account.
+
+    Raises:
+        SelectionError: no account is named, or something else is.
+        SiteError: the site has no directory.
+    """
+    given = _options(pairs)
+    resets = runbook.operation is ResetPassword
+    known = ("account", "deliver_to", "unlock") if resets else ("account",)
+    account, unlock = str(given.get("account", "")), given.get("unlock", True)
+    if not account or hosts != EVERYTHING:
+        raise SelectionError(
+            f"{runbook.id} is about one account, and not about hosts",
+            advice=f"lamplighter plan {runbook.id} --site {place.name} --set account=LOGIN",
+        )
+    if given.keys() - set(known) or not isinstance(unlock, bool):
+        raise SelectionError(
+            f"{runbook.id} is not planned with {', '.join(pairs)}",
+            advice=f"It has: {', '.join(known)}" + ("; unlock is true or false" if resets else ""),
+        )
+    desk = open_desk(place)
+    claims = Claims(NOBODY_YET, str(given.get("deliver_to", "")))
+    operation = desk.reset("preview", claims, unlock=unlock) if resets else desk.unlock(NOBODY_YET)
+    return operation, account, desk.reach(place)
 
 
 def operation_of(runbook: Runbook, pairs: list[str]) -> Operation[Any]:
