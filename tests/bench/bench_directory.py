@@ -103,13 +103,14 @@ def charts(values: dict[str, float]) -> list[Chart]:
     """Where a reset's time goes."""
     total, most = values["reset_on_demand_s"], values["reset_on_demand_slowest_s"]
     return [Chart(
-        "directory", f"A reset from the form is done after {total:.0f} s; {RUNS} took at most {most:.0f} s",
+        "directory",
+        f"A reset from the form is done after {total:.0f} s, the slowest of {RUNS} after {most:.0f} s",
         "seconds; less is better",
         [
             Panel("through Prefect, Samba, medians", {
                 "from submit to done": total,
                 f"worker asks, every {POLL_SECONDS:.0f} s": values["reset_picked_up_s"],
-                "process, Prefect, flow start": values["reset_started_s"],
+                "process begun, Prefect loaded": values["reset_started_s"],
                 "account found, plan made": values["reset_planned_s"],
                 "standing approval judged": values["reset_gate_passed_s"],
                 "password set and read back": values["reset_applied_s"],
@@ -118,4 +119,5 @@ def charts(values: dict[str, float]) -> list[Chart]:
             }, goal=PROMISED),
             Panel("without Prefect", {"the same run": values["reset_run_s"]}),
         ],
+        ours="from submit",
     )]
