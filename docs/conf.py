@@ -13,3 +13,5 @@ suppress_warnings = ["myst.xref_missing", "myst.header", "misc.highlighting_fail
 html_theme = "furo"
 html_title = "Lamplighter"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]

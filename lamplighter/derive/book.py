@@ -14,12 +14,13 @@ from typing import Any, get_type_hints
 
 from lamplighter.derive.catalogue import Entry
 from lamplighter.derive.prefect_yaml import deployment_name
+from lamplighter.derive.words import in_words
 from lamplighter.model.calendar import Freeze, MaintenanceWindow, Rule
 from lamplighter.model.clocks import span
 from lamplighter.model.escalation import EscalationPath
 from lamplighter.model.ical import Imported, PublicHolidays
 from lamplighter.model.responsibility import Function
-from lamplighter.model.runbook import Runbook
+from lamplighter.model.runbook import On, Runbook
 from lamplighter.model.show import needs
 from lamplighter.site import Site
 
@@ -125,7 +126,7 @@ def _facts(runbook: Runbook) -> Iterator[tuple[str, str]]:
     else:
         yield "Gate", "none: it changes nothing"
     yield "Risk", str(runbook.risk)
-    if runbook.changes:
+    if runbook.changes and runbook.on is On.HOSTS:
         limits, waves = runbook.limits, runbook.waves
         shares = ", ".join(f"{share} %" for share in waves.shares)
         yield "Waves", f"{waves.canary} host first, then up to {shares}; each at most {waves.minutes} min"
@@ -185,7 +186,7 @@ def flow_steps(entry: Entry) -> list[str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     names = dict(function.__globals__)
     found: dict[str, str] = {}
-    for call in sorted(_calls(tree), key=lambda one: (one.lineno, one.col_offset)):
+    for call in sorted(_calls(tree), key=lambda one: (one.end_lineno, one.end_col_offset)):  # inner ones first
         step = _resolve(call.func, names, tree)
         doc = inspect.getdoc(step) if step is not None else None
         if doc and getattr(step, "__module__", "").startswith(("tasks.", "lamplighter.notify.watch")):
@@ -285,7 +286,7 @@ def _window_row(one: MaintenanceWindow) -> tuple[str, ...]:
     rule = one.rule
     bounds = f", from {rule.first}" if rule.rrule and rule.first else ""
     bounds += f", until {rule.until}" if rule.until else ""
-    when = f"`{rule.rrule}`" if rule.rrule else str(rule.first)
+    when = in_words(rule.rrule) if rule.rrule else str(rule.first)
     clock = f"{rule.at // 60:02}:{rule.at % 60:02} {rule.zone}"
     return one.name, ", ".join(one.groups), f"{when}, {clock}{bounds}", span(rule.seconds)
 
@@ -299,7 +300,7 @@ def _dates(dates: object) -> str:
         case Rule(rrule="", first=first, days=days):
             return f"{first}, {days} days"
         case Rule(rrule=rrule, first=first, days=days):
-            return f"`{rrule}`, {days} days" + (f", from {first}" if first else "")
+            return f"{in_words(rrule)}, {days} days" + (f", from {first}" if first else "")
         case PublicHolidays(country=country, subdivision=part, names=names):
             return f"{'-'.join(filter(None, (country, part)))}: {', '.join(names) or 'all'}"
         case Imported():
