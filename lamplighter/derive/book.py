@@ -186,7 +186,7 @@ def flow_steps(entry: Entry) -> list[str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     names = dict(function.__globals__)
     found: dict[str, str] = {}
-    for call in sorted(_calls(tree), key=lambda one: (one.end_lineno, one.end_col_offset)):  # inner ones first
+    for call in sorted(_calls(tree), key=lambda one: (one.end_lineno, one.end_col_offset)):  # as they run
         step = _resolve(call.func, names, tree)
         doc = inspect.getdoc(step) if step is not None else None
         if doc and getattr(step, "__module__", "").startswith(("tasks.", "lamplighter.notify.watch")):
