@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from lamplighter.delivery import Deliveries, Parcel, sweep
 from lamplighter.engine.run import Run
 from lamplighter.errors import RefusedError
+from lamplighter.model.calendar import told
 from lamplighter.model.directory import Directory
 from lamplighter.model.escalation import default_path
 from lamplighter.model.inventory import Host
@@ -31,7 +32,7 @@ from lamplighter.site.notify import Notify, load_notify
 from lamplighter.store import Store, open_store
 from lamplighter.transports.ldap import LdapTransport
 from tasks.account_changes import AccountSystem, ResetPassword, UnlockAccount
-from tasks.accounts import RESET, AccountFacts, Claims, Guard
+from tasks.accounts import RESET, AccountFacts, Claims, Guard, way_words
 from tasks.active_directory import ActiveDirectory
 from tasks.openldap import OpenLdap
 from tasks.passwords import Style
@@ -215,3 +216,14 @@ def remember_claims(run: Run) -> None:
         return
     claims = replace(said, **{name: known[0].fields[name] for name in ("verified", "way", "to")})
     run.request = replace(run.request, operation=replace(operation, claims=claims))
+
+
+def delivery_lines(run: Run) -> tuple[tuple[str, str], ...]:
+    """What became of the password, for the log and the report; nothing when none was made."""
+    said = [record.fields for record in run.ledger.records("delivery")]
+    return tuple(
+        ("password", f"{one['state']} {way_words(one['way'], one['to'])}"
+         + (f", until {told(one['until'], run.site.time_zone)}" if one["until"] else "")
+         + (f": {one['why']}" if one["why"] else ""))
+        for one in said
+    )

@@ -110,11 +110,18 @@ class Claims:
 
     def notes(self, facts: AccountFacts) -> tuple[str, ...]:
         """For whoever reads the plan."""
-        there = f": {self.to or plain(facts.address)}" if self.to or facts.address else ""
         return (
             f"the caller was verified by {self.verified or 'nobody knows what'} (claimed)",
-            f"the password is delivered by {self.way}{there}",
+            f"the password is delivered {way_words(self.way, self.to or plain(facts.address))}",
         )
+
+
+def way_words(way: str, to: str) -> str:
+    """How a password is delivered, in words."""
+    return {
+        "sealed": f"sealed for {to}", "manager": f"by mail to the manager, {to}",
+        "alternate": f"by mail to {to}", "file": "as a file on the worker",
+    }.get(way, f"by {way}")
 
 
 @dataclass(frozen=True, slots=True)

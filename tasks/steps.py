@@ -46,7 +46,7 @@ from lamplighter.site import Site, load_site_named
 from lamplighter.site.notify import load_notify
 from lamplighter.store import open_store
 from lamplighter.transports.connect import HostTransport
-from tasks.account_runs import AccountDesk, open_desk, remember_claims
+from tasks.account_runs import AccountDesk, delivery_lines, open_desk, remember_claims
 
 T = TypeVar("T")
 PROGRESS_SECONDS = 2.0
@@ -154,10 +154,9 @@ def within_rates(desk: AccountDesk, run: Run) -> bool:
 def hand_over(desk: AccountDesk, run: Run) -> None:
     """Give the new password to its user, or make it unreadable. It is shown nowhere here."""
     parcel = desk.hand_over(run)
-    if parcel is not None:
-        say = get_run_logger().info if parcel.state == "delivered" else get_run_logger().warning
-        until = f", until {told(parcel.until, run.site.time_zone)}" if parcel.until else ""
-        say("password %s by %s to %s%s %s", parcel.state, parcel.way, parcel.to, until, parcel.why)
+    good = parcel is None or parcel.state == "delivered"
+    for name, text in delivery_lines(run):
+        (get_run_logger().info if good else get_run_logger().warning)("%s %s", name, text)
 
 
 def _tags(runbook: Runbook, site: str, *, emergency: bool) -> list[str]:
@@ -265,7 +264,7 @@ def close(run: Run) -> State[Any]:
     ending = _step("report", run.close)
     plan = run.plan() if run.history.plan else None
     orchestrator.show_table("report", report_rows(ending.outcomes), f"{run.id}: every host, one row")
-    page = report_page(run.id, plan, ending, _overdue(run), _times(run))
+    page = report_page(run.id, plan, ending, _overdue(run), (*_times(run), *delivery_lines(run)))
     orchestrator.show_page("report-page", page, f"Report of {run.id}")
     get_run_logger().info("%s: %s", ending.state, ending.message)
     _tell(run)

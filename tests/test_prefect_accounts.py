@@ -65,6 +65,7 @@ def test_a_reset_from_the_form_to_the_recipient_leaves_no_password_anywhere(
     (row,) = json.loads(api.artifacts(flow_run)["report"]["data"])
     assert row["host"] == "webform"
     assert row["state"].endswith(" changed")
+    assert "password: delivered sealed for desk, until" in api.artifacts(flow_run)["report-page"]["data"]
     assert "call-back" in api.artifacts(flow_run)["plan"]["data"]
     assert json.loads(stack.lamplighter("verify", "--site", "demo", "--json"))["sound"]
 

@@ -7,6 +7,8 @@ from typing import Self
 
 from playwright.sync_api import Locator, Page, TimeoutError, sync_playwright  # noqa: A004 - Playwright's own
 
+from tests.lab.errors import LabError
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -70,10 +72,12 @@ class Browser:
         dialog.get_by_role("heading", name="Waiting for approval").wait_for()
         return dialog
 
-    def choose(self, form: Locator, decision: str) -> None:
-        """Choose the decision from its list."""
-        form.get_by_label("Select Decision").click()
-        self.page.get_by_role("option", name=decision, exact=True).click()
+    def choose(self, form: Locator | Page, option: str, field: str = "Decision") -> None:
+        """Choose from a field's list."""
+        form.get_by_label(f"Select {field}").click()
+        choice = self.page.get_by_role("option", name=option, exact=True)
+        choice.click()
+        choice.wait_for(state="hidden")
 
     def fill(self, form: Locator | Page, label: str, text: str) -> None:
         """Type into one of the form's fields."""
@@ -101,9 +105,14 @@ class Browser:
         self.page.get_by_label(re.compile("^site")).wait_for()
 
     def submit(self) -> str:
-        """Press Submit. Returns: the id of the flow run that was made."""
+        """Press Submit. Returns: the id of the flow run that was made.
+
+        Errors: LabError with what the server said against it.
+        """
         with self.page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
             self.page.get_by_role("button", name="Submit").click()
+        if not made.value.ok:
+            raise LabError(f"not started: {made.value.status} {made.value.text()[:300]}")
         return str(made.value.json()["id"])
 
     def _open(self, page: str, shows: Locator) -> None:
