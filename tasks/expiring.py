@@ -23,7 +23,7 @@ from lamplighter.site.notify import Channel, load_notify
 from lamplighter.store import Store, open_store
 from lamplighter.transports.ldap import LdapTransport
 from tasks.active_directory import ticks_to_epoch
-from tasks.openldap import generalized_time
+from tasks.openldap import ADMIN_LOCK, generalized_time
 
 DAY = 86400
 MOST = 100_000
@@ -112,11 +112,18 @@ def _in_active_directory(rules: DirectoryEntry, session: Directory, ou: str) -> 
 
 
 def _in_openldap(rules: DirectoryEntry, session: Directory, ou: str) -> Iterator[Expiring]:
-    """By pwdChangedTime and the policy's pwdMaxAge (draft-behera-ldap-password-policy-11 5.2.3, 5.3.2)."""
+    """By pwdChangedTime and the policy's pwdMaxAge (draft-behera-ldap-password-policy-11 5.2.3, 5.3.2).
+
+    Whoever an administrator locked for good, or must change it at the next login anyway, is not told.
+    """
     ages: dict[str, int] = {}
     wanted = all_of(equals("objectClass", "inetOrgPerson"), present("pwdChangedTime"))
-    names = ("entryUUID", "uid", "mail", "pwdChangedTime", "pwdPolicySubentry")
+    names = (
+        "entryUUID", "uid", "mail", "pwdChangedTime", "pwdPolicySubentry", "pwdAccountLockedTime", "pwdReset",
+    )
     for entry in session.search(wanted, names, base=ou, most=MOST):
+        if entry.text("pwdAccountLockedTime") == ADMIN_LOCK or entry.text("pwdReset") == "TRUE":
+            continue
         policy = entry.text("pwdPolicySubentry") or rules.default_policy or ""
         if policy not in ages:
             found = session.get(policy, ("pwdMaxAge",)) if policy else None

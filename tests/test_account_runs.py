@@ -120,6 +120,48 @@ def test_a_vip_is_signed_for_each_time_or_refused(samba: SambaAd, office: Office
     assert outcome.message.startswith("internal-only:")
 
 
+def test_a_vip_in_openldap_is_signed_for_each_time_or_refused(slapd: OpenLdap, tmp_path: Path) -> None:
+    dn = slapd.user("boss", OLD)
+    group = slapd.group("directors", slapd.group("board", dn))
+    office = Office(tmp_path, slapd, vip={"groups": [group], "rule": "gated"})
+    with office.run("boss") as (desk, run):
+        plan = run.make_plan(run.survey())
+        assert plan.change_type == "normal"
+        assert not run.check_gate().passed
+        run.receive(run.ask(), [office.sign(run)], {"decision": "approve", "reason": ""})
+        time.sleep(1.1)  # OpenLDAP keeps the time of a change in whole seconds
+        assert finish(desk, run).message == "1 changed"
+    assert logs_in(slapd, dn, office.password())
+    office.directory(vip={"groups": [group], "rule": "internal-only"})
+    (outcome,) = office.go("boss", "reset-2").outcomes
+    assert outcome.message.startswith("internal-only:")
+    office.directory(protected_groups=[group])
+    (outcome,) = office.go("boss", "reset-3").outcomes
+    assert outcome.message.startswith("protected:"), "a group that is both is protected"
+
+
+@pytest.mark.parametrize(("wanted", "rule"), [
+    ("treasurer", "protected"), ("denied", "deny-list"), ("partner", "outside-delegation"),
+    ("jailed", "locked-by-administrator"), ("past", "expired"), ("ghost", "0 accounts"), ("*", "0 accounts"),
+])
+def test_openldap_refuses_and_names_its_rule(
+    slapd: OpenLdap, tmp_path: Path, wanted: str, rule: str
+) -> None:
+    office = Office(tmp_path, slapd)
+    if wanted == "treasurer":
+        office.directory(protected_groups=[slapd.group("money", slapd.user(wanted, OLD))])
+    elif wanted in {"denied", "partner"}:
+        slapd.user(wanted, OLD, ou=openldap.PEOPLE if wanted == "denied" else openldap.PARTNERS)
+    elif wanted == "jailed":
+        slapd.set(slapd.user(wanted, OLD), pwdAccountLockedTime="000001010000Z")
+    elif wanted == "past":
+        slapd.set(slapd.user(wanted, OLD), objectClass=["inetOrgPerson", "shadowAccount"], shadowExpire=1)
+    (outcome,) = office.go(wanted).outcomes
+    assert str(outcome.terminal) == "refused"
+    assert rule in outcome.message
+    assert office.parcel() is None
+
+
 @pytest.mark.parametrize(("wanted", "rule"), [
     ("Administrator", "protected"), ("krbtgt", "built-in"), ("denied", "deny-list"), ("ghost", "0 accounts"),
     ("boss2", "outside-delegation"), ('x")(uid=*', "0 accounts"), ("\U0001f600", "0 accounts"),
