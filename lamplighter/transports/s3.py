@@ -33,6 +33,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from botocore.parsers import ResponseParserError
 
 from lamplighter.errors import (
     AuthFailedError,
@@ -67,6 +68,10 @@ _AUTH = {
 }
 _ABSENT = {"404", "NoSuchKey", "NoSuchVersion", "NotFound"}
 _LOST = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_ELSEWHERE = {
+    "NoSuchBucket", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException", "301", "302", "307",
+}
 _NO_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented"}
 
 
@@ -122,7 +127,7 @@ class Bucket:
         if lock:
             options |= {"ObjectLockMode": lock.mode, "ObjectLockRetainUntilDate": lock.until}
         try:
-            with self._told(f"{key} cannot be written"):
+            with self._told(f"{key} cannot be written", _LostError):
                 answer = self._client.put_object(Bucket=self._name, Key=key, Body=data, **options)
                 return Put(answer["ETag"], answer["ResponseMetadata"]["RetryAttempts"] > 0)
         except _LostError as lost:
@@ -182,9 +187,9 @@ class Bucket:
         try:
             with self._told("the bucket's object lock cannot be read"):
                 found = self._client.get_object_lock_configuration(Bucket=self._name)
+                return found["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
         except _AbsentError:
             return False
-        return found["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
 
     def probe(self, key: str) -> None:
         """Refuse a store that ignores conditions: two writers would both believe that they won.
@@ -219,16 +224,27 @@ class Bucket:
             yield from found
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Turn the library's errors into typed ones without their texts, which may repeat secrets."""
+    def _told(self, what: str, expected: type[Exception] | None = None) -> Iterator[None]:
+        """Turn the library's errors into typed ones without their texts, which may repeat secrets.
+
+        Args:
+            what: went wrong.
+            expected: the signal the caller deals with, `_AbsentError` by default.
+        """
         try:
             yield
         except ClientError as error:
-            raise _answered(error, what, self._where) from None
+            found = _answered(error, what, self._where)
+            if isinstance(found, TransportError | (expected or _AbsentError)):
+                raise found from None
+            raise RemoteFailedError(f"{what}: the answer does not fit", where=self._where) from None
         except (BotoCoreError, HTTPClientError) as error:
             raise _unanswered(error, what, self._where) from None
         except KeyError as error:
             raise RemoteFailedError(f"{what}: the answer lacks {error}", where=self._where) from None
+        except (ResponseParserError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            why = f"{what}: the answer is not S3's ({type(error).__name__})"
+            raise RemoteFailedError(why, where=self._where, advice="check the endpoint") from None
 
 
 def _entries(page: Any) -> list[Entry]:
@@ -271,7 +287,7 @@ def _answered(error: ClientError, what: str, where: str) -> Exception:
         skewed = code == "RequestTimeTooSkewed"
         advice = "set this machine's clock" if skewed else "check the keys and what they may do in the bucket"
         return AuthFailedError(f"{what}: {code}", where=where, advice=advice)
-    advice = "check the bucket's name and region" if code == "NoSuchBucket" else "try again later"
+    advice = "check the bucket's name and region" if code in _ELSEWHERE else "try again later"
     return RemoteFailedError(f"{what}: {code}", where=where, advice=advice)
 
 
@@ -322,7 +338,17 @@ def _client(settings: S3Settings, resolver: Resolve, where: str) -> S3Client:
     except (BotoCoreError, ValueError) as error:
         raise UnreachableError(f"the bucket cannot be opened: {type(error).__name__}", where=where) from None
     _cap_answers(client)
+    client.meta.events.register("before-parameter-build.s3", _stay)
     return client
+
+
+def _stay(context: dict[str, Any], **_: object) -> None:
+    """Have botocore believe that the request was redirected before, for it is redirected once at most.
+
+    It would ask the same server for the bucket's region, and follow redirects from that question by asking
+    again, until Python's stack is full. Neither our region nor our endpoint is the server's to choose.
+    """
+    context["s3_redirect"] = {**context.get("s3_redirect", {}), "redirected": True}
 
 
 def _keep_quiet() -> None:
@@ -356,7 +382,8 @@ def _read(raw: Any) -> bytes:
         data: bytes = raw.read(MAX_ANSWER + 1)
     except Exception as error:
         raise HTTPClientError(error=error) from error
+    finally:
+        raw.close()  # what was read to its end has given its connection back by now
     if len(data) > MAX_ANSWER:
-        raw.close()
         raise HTTPClientError(error=f"the answer is larger than {MAX_ANSWER} bytes")
     return data

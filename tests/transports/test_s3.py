@@ -328,6 +328,20 @@ def test_a_redirect_is_not_followed(at: At) -> None:
         assert asked == []
 
 
+@pytest.mark.parametrize("moved", [
+    b"HTTP/1.1 307 Moved\r\nLocation: http://127.0.0.1:9/\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 301 Moved\r\nx-amz-bucket-region: eu-west-9\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 400 No\r\nConnection: close\r\n\r\n<Error><Code>PermanentRedirect</Code></Error>",
+])
+def test_a_store_that_redirects_for_ever_is_asked_once(at: At, moved: bytes) -> None:
+    with hostile(moved) as (endpoint, asked):
+        for act in (at(endpoint).locks, lambda: at(endpoint).get("a"), lambda: at(endpoint).put("a", b"x")):
+            asked.clear()
+            with pytest.raises(TransportError, match="check the bucket's name and region"):
+                act()
+            assert len(asked) == 1
+
+
 def test_a_store_that_ignores_conditions_is_refused(at: At) -> None:
     careless = hostile(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
     with careless as (endpoint, _), pytest.raises(RemoteFailedError, match="ignores conditional writes"):
