@@ -22,8 +22,6 @@ from ldap3.protocol.rfc4511 import AuthenticationChoice, SaslCredentials, Simple
 from lamplighter.errors import (
     AuthFailedError,
     CertificateError,
-    LamplighterError,
-    MalformedError,
     SecretError,
     SessionLostError,
     UnreachableError,
@@ -232,8 +230,4 @@ def _bind(wire: Wire, request: Any, identity: str, deadline: float, hidden: tupl
     result = wire.result("bindRequest", request, deadline, (POLICY_REQUEST,))
     if result.code in {SUCCESS, SASL_IN_PROGRESS}:
         return result.sasl
-    try:
-        error: LamplighterError = refused_bind(result, identity, hidden)
-    except MalformedError:
-        error = AuthFailedError(f"{identity} was refused, and the answer cannot be read")
-    raise error
+    raise refused_bind(result, identity, hidden)

@@ -19,6 +19,8 @@ BOOLEAN, INTEGER, OCTETS, ENUMERATED, SEQUENCE, SET = 0x01, 0x02, 0x04, 0x0A, 0x
 BIND_RESPONSE, SEARCH_ENTRY, SEARCH_DONE, SEARCH_REFERENCE = 0x61, 0x64, 0x65, 0x73
 MODIFY_RESPONSE, EXTENDED_RESPONSE, INTERMEDIATE_RESPONSE = 0x67, 0x78, 0x79
 CONTROLS, REFERRAL, SASL_CREDENTIALS = 0xA0, 0xA3, 0x87
+MAX_ITEMS = 200_000
+"""Elements of one sequence or set: members of a large group; each costs 50 times its octets in memory."""
 _MAX_INTEGER = 8
 _LONG = 0x80
 _NUMBER = 0x1F
@@ -86,7 +88,7 @@ def items(data: bytes) -> list[tuple[int, bytes]]:
     """The tags and contents that follow each other in `data`.
 
     Raises:
-        MalformedError: they do not fill it exactly.
+        MalformedError: they do not fill it exactly, or are too many.
     """
     found, position = [], 0
     while position < len(data):
@@ -104,6 +106,8 @@ def items(data: bytes) -> list[tuple[int, bytes]]:
         if start + length > len(data):
             raise MalformedError("an LDAP message is cut off inside")
         found.append((tag, data[start : start + length]))
+        if len(found) > MAX_ITEMS:
+            raise MalformedError(f"an LDAP message has more than {MAX_ITEMS} elements in one place")
         position = start + length
     return found
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from lamplighter.errors import (
     AuthFailedError,
     LamplighterError,
+    MalformedError,
     NoSuchEntryError,
     NotPermittedError,
     OutputTooLargeError,
@@ -81,7 +82,7 @@ def refused_bind(result: Result, identity: str, secrets: Iterable[str] = ()) -> 
         identity: who tried to log in.
         secrets: values that must not show, should the server quote them.
     """
-    policy = read_policy(result.controls.get(PASSWORD_POLICY))
+    policy = _policy(result)
     refusal, why = _why(result, policy)
     if result.code == REFERRAL:
         return _referral()
@@ -104,7 +105,7 @@ def refused(what: str, result: Result, secrets: Iterable[str] = ()) -> Lamplight
         result: the directory's answer.
         secrets: values that must not show, should the server quote them.
     """
-    policy = read_policy(result.controls.get(PASSWORD_POLICY))
+    policy = _policy(result)
     objection = f": {policy.error}" if policy is not None and policy.error else _ad_hint(result.text)
     if result.code == REFERRAL:
         return _referral(what)
@@ -127,6 +128,14 @@ def said(result: Result, secrets: Iterable[str] = ()) -> str:
             text = text.replace(spelling, MASK) if spelling else text
     text = " ".join(clean(text).split())[:200]
     return f" (the server says: {text})" if text else ""
+
+
+def _policy(result: Result) -> PolicyState | None:
+    """What the password policy says; nothing when it cannot be read, for it was refused either way."""
+    try:
+        return read_policy(result.controls.get(PASSWORD_POLICY))
+    except MalformedError:
+        return None
 
 
 def _referral(what: str = "") -> ReferralError:

@@ -36,6 +36,8 @@ from lamplighter.transports.ssh_dial import dial
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Octets one request may be answered with."""
+MAX_MESSAGES = 20_000
+"""Messages one request may be answered with: a page of a search has 500 entries."""
 
 _STARTTLS = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14
 _UNSENT = "No password was sent to the server"
@@ -160,7 +162,7 @@ class Wire:
 
     def _answers(self, deadline: float) -> Iterator[ber.Message]:
         room = MAX_ANSWER
-        while True:
+        for _ in range(MAX_MESSAGES):
             frame = self._frame(deadline, room)
             room -= len(frame)
             message = ber.read_message(frame)
@@ -174,6 +176,7 @@ class Wire:
             yield message
             if last:
                 return
+        raise OutputTooLargeError(f"the directory answers with more than {MAX_MESSAGES} messages")
 
     def _frame(self, deadline: float, room: int) -> bytes:
         while True:
@@ -257,7 +260,11 @@ def encrypt(
 
 
 def _left(deadline: float) -> float:
-    return max(0.001, deadline - time.monotonic())
+    """Seconds; none left is an error, for data that is always there would otherwise be read for ever."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def _reason(error: Exception) -> str:

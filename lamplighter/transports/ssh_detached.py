@@ -10,6 +10,7 @@ absent.
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Sequence
 from importlib import resources
@@ -35,6 +36,8 @@ _SLACK = 10.0
 _TIMEOUT = 60.0
 _MAX_ATTEMPTS = 9
 _REPLY_CAP = 16 * 1024
+_ATTEMPT = re.compile(r"[0-9]{1,9}")
+_FINISHED = re.compile(r"finished (?P<code>[0-9]{1,3}) (?P<out>[0-9]{1,18}) (?P<err>[0-9]{1,18})")
 
 
 class Link(Protocol):
@@ -92,7 +95,7 @@ class Units:
             self._link.attach(time.monotonic() + _TIMEOUT)
             reply = self._ask("unit_state.sh", unit, sudo, ())
         word, _, attempt = _word(reply).partition(" ")
-        if word == "absent" and attempt.isdigit():
+        if word == "absent" and _ATTEMPT.fullmatch(attempt):
             if int(attempt) > _MAX_ATTEMPTS:
                 raise self._failure(f"the unit {unit} was fenced off {_MAX_ATTEMPTS} times", reply)
             self._attempts[unit, sudo] = int(attempt)
@@ -177,15 +180,15 @@ def _word(reply: Raw) -> str:
 
 
 def _completed(reply: Raw, cap: int, seconds: float) -> Completed:
-    _, code, *sizes = _word(reply).split()
-    if not (code.isdigit() and len(sizes) == 2 and all(size.isdigit() for size in sizes)):  # noqa: PLR2004 - out, err
+    ended = _FINISHED.fullmatch(_word(reply))
+    if ended is None:
         raise RemoteFailedError("the host's record of a unit's end cannot be read")
     return Completed(
-        exit_code=int(code),
+        exit_code=int(ended["code"]),
         stdout=decode(reply.out.partition(b"\n")[2]),
         stderr=decode(reply.err),
         seconds=seconds,
-        truncated=any(int(size) > cap for size in sizes),
+        truncated=max(int(ended["out"]), int(ended["err"])) > cap,
     )
 
 

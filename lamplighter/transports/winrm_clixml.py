@@ -26,18 +26,17 @@ def readable(text: str) -> str:
     Args:
         text: standard error, already clean of control characters.
     """
-    if "<Objs" not in text:
-        return _MARK.sub("", text)
+    text = _MARK.sub("", text)
     parts: list[str] = []
-    rest = _MARK.sub("", text)
-    while (start := _DOCUMENT.search(rest)) is not None:
-        end = rest.find(_END, start.start())
+    read = 0
+    while (start := _DOCUMENT.search(text, read)) is not None:
+        end = text.find(_END, start.start())
         if end < 0:
             break
         end += len(_END)
-        parts += (rest[:start.start()], _messages(rest[start.start():end]))
-        rest = rest[end:]
-    return "".join((*parts, rest)).strip("\n")
+        parts += (text[read:start.start()], _messages(text[start.start():end]))
+        read = end
+    return "".join((*parts, text[read:])).strip("\n") if "<Objs" in text else text
 
 
 class _Reader:
