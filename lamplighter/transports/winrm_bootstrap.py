@@ -12,13 +12,15 @@ import base64
 import binascii
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lamplighter.errors import MalformedError, RefusedError, RemoteFailedError
-from lamplighter.model.canonical import Json, JsonObject, canonical
+from lamplighter.model.canonical import MAX_INT, Json, JsonObject, canonical
 from lamplighter.model.powershell import PowerShellScript
+from lamplighter.model.text import recordable
 from lamplighter.transports.text import clean, decode
 from lamplighter.transports.winrm_clixml import readable
 
@@ -135,11 +137,11 @@ def _parsed(script: PowerShellScript, text: Json) -> Json:
 
 def _clean(value: Json) -> Json:
     if isinstance(value, str):
-        return clean(value)
+        return unicodedata.normalize("NFC", clean(value))
     if isinstance(value, list):
         return [_clean(item) for item in value]
     if isinstance(value, dict):
-        return {clean(name): _clean(item) for name, item in value.items()}
+        return {_clean(name): _clean(item) for name, item in value.items()}
     return value
 
 
@@ -152,7 +154,12 @@ def _failure(script: PowerShellScript, told: Json, errors: str) -> RemoteFailedE
 
 
 def evidence(script: PowerShellScript, told: Mapping[str, Json]) -> JsonObject:
-    """What is kept of a failure: which script, and the error's names and numbers."""
-    numbers = {name: told[name] for name in ("hresult", "line") if type(told.get(name)) is int}
-    names = {name: clean(told[name])[:200] for name in ("type", "id") if isinstance(told.get(name), str)}
+    """What is kept of a failure: which script, and the error's names and numbers; fit for a record."""
+    numbers = {name: told[name] for name in ("hresult", "line") if _is_number(told.get(name))}
+    found = ((name, told.get(name)) for name in ("type", "id"))
+    names = {name: recordable(clean(text), 200) for name, text in found if isinstance(text, str)}
     return {"script": script.name, "digest": script.digest, **numbers, **names}
+
+
+def _is_number(value: Json) -> bool:
+    return type(value) is int and abs(value) <= MAX_INT

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamplighter.errors import RefusedError, RemoteFailedError
+from lamplighter.model.canonical import canonical
 from lamplighter.model.powershell import PowerShellScript
 from lamplighter.transports import winrm_bootstrap as bootstrap
 from lamplighter.transports.text import clean
@@ -91,3 +92,15 @@ def test_a_failure_keeps_what_helps_and_nothing_hostile() -> None:
         "id": "E",
     }
     assert caught.value.data == data
+
+
+def test_a_letter_and_its_accent_apart_are_one_letter() -> None:
+    out = framed({"ok": True, "output": '{"e\u0301": ["e\u0301"]}'})
+    assert bootstrap.answer(SCRIPT, FRAME, 0, out, b"").output == {"\u00e9": ["\u00e9"]}
+
+
+@pytest.mark.parametrize("told", [{"hresult": 2**64, "line": True}, {"type": "e\u0301\ud800", "id": "x" * 999}])
+def test_what_is_kept_of_a_failure_can_be_recorded(told: dict[str, Any]) -> None:
+    with pytest.raises(RemoteFailedError) as caught:
+        bootstrap.answer(SCRIPT, FRAME, 1, framed({"ok": False, "error": told}), b"")
+    assert canonical(dict(caught.value.data))
