@@ -99,7 +99,9 @@ def test_a_letter_and_its_accent_apart_are_one_letter() -> None:
     assert bootstrap.answer(SCRIPT, FRAME, 0, out, b"").output == {"\u00e9": ["\u00e9"]}
 
 
-@pytest.mark.parametrize("told", [{"hresult": 2**64, "line": True}, {"type": "e\u0301\ud800", "id": "x" * 999}])
+@pytest.mark.parametrize(
+    "told", [{"hresult": 2**64, "line": True}, {"type": "e\u0301\ud800", "id": "x" * 999}]
+)
 def test_what_is_kept_of_a_failure_can_be_recorded(told: dict[str, Any]) -> None:
     with pytest.raises(RemoteFailedError) as caught:
         bootstrap.answer(SCRIPT, FRAME, 1, framed({"ok": False, "error": told}), b"")
