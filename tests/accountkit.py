@@ -22,6 +22,7 @@ from lamplighter.derive.prefect_yaml import prefect_yaml
 from lamplighter.engine.drafting import Request
 from lamplighter.engine.run import Ending, Run
 from lamplighter.engine.stages import keep_decision
+from lamplighter.errors import AuthFailedError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model import stage
@@ -33,8 +34,11 @@ from lamplighter.model.runbook import Runbook
 from lamplighter.model.session import Connect
 from lamplighter.model.standing import ACCOUNTS, Standing
 from lamplighter.model.standing import NAMESPACE as STANDING
+from lamplighter.secrets import Secret
 from lamplighter.site import load_site
 from lamplighter.store.directory import DirectoryStore
+from lamplighter.transports.ldap import LdapTransport
+from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, SimpleBind
 from tasks.account_runs import AccountDesk, open_desk, remember_claims
 from tasks.accounts import Claims
 from tests.lab import openldap, samba_ad
@@ -223,6 +227,19 @@ def submit(api: PrefectApi, account: str, runbook: str = RESET.id, **more: str) 
         **more,
     }})
     return str(made["id"])
+
+
+def logs_in(server: SambaAd | OpenLdap, dn: str, password: str) -> bool:
+    """Whether somebody may log in by LDAP; in Active Directory not with a password that must be changed."""
+    lab = samba_ad if isinstance(server, SambaAd) else openldap
+    one = LdapServer(server.address, name=lab.NAME)
+    settings = LdapSettings((one,), server.ca, lab.BASE, SimpleBind(dn, "env:X"))
+    try:
+        with LdapTransport(settings, lambda _: Secret(password)) as transport:
+            transport.connect()
+    except AuthFailedError:
+        return False
+    return True
 
 
 def word_of(text: str) -> str:

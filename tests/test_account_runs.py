@@ -11,12 +11,9 @@ from pathlib import Path
 import pytest
 
 from lamplighter.delivery import sweep
-from lamplighter.errors import AuthFailedError, SelectionError
+from lamplighter.errors import SelectionError
 from lamplighter.notify.outbox import Outbox
-from lamplighter.secrets import Secret
-from lamplighter.transports.ldap import LdapTransport
-from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, SimpleBind
-from tests.accountkit import KIRAN, OLD, PRIYA, Office, finish, word_of
+from tests.accountkit import KIRAN, OLD, PRIYA, Office, finish, logs_in, word_of
 from tests.lab import openldap, samba_ad
 from tests.lab.openldap import OpenLdap
 from tests.lab.samba_ad import SambaAd
@@ -64,17 +61,6 @@ def test_openldap_from_the_request_to_the_users_hand(slapd: OpenLdap, tmp_path: 
     assert ending.message == "1 changed", ending.outcomes
     assert logs_in(slapd, dn, office.password())
     assert not logs_in(slapd, dn, OLD)
-
-
-def logs_in(server: OpenLdap, user: str, password: str) -> bool:
-    one = LdapServer(server.address, name=openldap.NAME)
-    settings = LdapSettings((one,), server.ca, openldap.BASE, SimpleBind(user, "env:X"))
-    try:
-        with LdapTransport(settings, lambda _: Secret(password)) as transport:
-            transport.connect()
-    except AuthFailedError:
-        return False
-    return True
 
 
 def test_an_unlock_says_why_and_lifts_it(samba: SambaAd, office: Office) -> None:

@@ -56,6 +56,11 @@ def append(dn: str, attributes: Mapping[str, Values]) -> str:
     return _modify(dn, "add", attributes)
 
 
+def delete(dn: str) -> str:
+    """An LDIF record that deletes an entry."""
+    return f"{_line('dn', dn)}\nchangetype: delete\n\n"
+
+
 def _modify(dn: str, kind: str, attributes: Mapping[str, Values]) -> str:
     lines = [_line("dn", dn), "changetype: modify"]
     for name, values in attributes.items():
