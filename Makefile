@@ -1,12 +1,13 @@
 # Lamplighter. `make demo` and `make test` do all the set-up they need; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo demo-down test lint bench torture lock docs sync clean
+.PHONY: help setup system kerberos demo demo-down test lint bench torture lock docs sync clean
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+KRB5   := $(VENV)/.kerberos
 # A checkout's own copy of pip's settings decides where packages come from; no index stands in any file here.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
@@ -27,6 +28,14 @@ setup: $(STAMP) ## the virtual environment with the locked dependencies
 
 system: $(STAMP) ## the Debian packages that the sandbox servers need (as root)
 	@tools/system $$($(BIN)/python -m tests.lab requirements)
+
+$(KRB5): requirements-kerberos.lock $(STAMP)
+	@tools/system gcc libkrb5-dev python3-dev
+	@echo "building Kerberos for Python (about a minute) ..."
+	@$(PIP) install --require-hashes --no-build-isolation -r requirements-kerberos.lock
+	@touch $@
+
+kerberos: $(KRB5) ## the optional extra, built from source (its system packages as root)
 
 demo: ## a real patch run on sandbox hosts, from nothing; APPROVE=by-hand waits for you
 	@tools/need-root "make demo starts real hosts in network namespaces"
@@ -58,6 +67,8 @@ torture: $(STAMP) ## the full fault and fuzz campaigns (hours); writes docs/assu
 lock: $(STAMP) ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 --no-header -q --upgrade \
 	  pyproject.toml --group dev -o requirements.lock
+	@$(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 --no-header -q --upgrade \
+	  --group kerberos -c requirements.lock -o requirements-kerberos.lock
 
 docs: $(STAMP) ## the runbook book and the guides as a site with search, in build/docs
 	@$(BIN)/lamplighter sync --check

@@ -1,8 +1,7 @@
-"""WinRM with Kerberos against a real KDC. Needs the optional `kerberos` extra; see pyproject.toml."""
+"""WinRM with Kerberos against a real KDC."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,7 @@ from tests.lab.system import environment, run
 from tests.lab.winrm_endpoint import Settings, WinRmEndpoint
 from tests.winrmkit import windows
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(importlib.util.find_spec("gssapi") is None, reason="the optional gssapi is missing"),
-]
+pytestmark = pytest.mark.lab
 NAME = "win1.lab.test"
 PASSWORD = "Kerb3ros-Canary"
 
