@@ -122,12 +122,16 @@ def timed_out(what: str, changed: str) -> TimedOutError:
 
 def said(result: Result, secrets: Iterable[str] = ()) -> str:
     """What the server wrote, clean, short, and without any of the secrets."""
-    text = result.text
-    for secret in secrets:
-        for spelling in (secret, secret.strip(), repr(secret)[1:-1]):
-            text = text.replace(spelling, MASK) if spelling else text
-    text = " ".join(clean(text).split())[:200]
+    spellings = {form for one in secrets for form in (one, one.strip(), repr(one)[1:-1]) if form}
+    # Twice: cleaning takes away what a secret holds, and puts together what a NUL kept apart.
+    text = _masked(" ".join(clean(_masked(result.text, spellings)).split()), spellings)[:200]
     return f" (the server says: {text})" if text else ""
+
+
+def _masked(text: str, spellings: Iterable[str]) -> str:
+    for spelling in spellings:
+        text = text.replace(spelling, MASK)
+    return text
 
 
 def _policy(result: Result) -> PolicyState | None:
