@@ -26,6 +26,8 @@ MAX_EVENTS = 200
 """More is somebody's whole diary, and working it out would take seconds."""
 _PRODUCT = "-//lamplighter//calendar//EN"
 _LANGUAGE = "en_US"
+_FOREIGN = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+"""What the libraries raise on files that no program should have written."""
 _OFTEN = {"SECONDLY", "MINUTELY", "HOURLY"}
 
 
@@ -60,6 +62,8 @@ def problems(text: str) -> tuple[str, ...]:
             _expand(text, min(_instant(event.start) for event in events))
     except MalformedError as error:
         return (error.message,)
+    except _FOREIGN as error:
+        return (f"has an event that cannot be read: {' '.join(str(error).split())[:100]}",)
     return tuple(dict.fromkeys(found))
 
 
@@ -71,7 +75,7 @@ def _events(text: str) -> list[Any]:
     """
     try:
         events: list[Any] = _calendar(text).walk("VEVENT")
-    except (ValueError, KeyError, IndexError) as error:
+    except _FOREIGN as error:
         why = " ".join(str(error).split())[:100]
         raise MalformedError(f"is not iCalendar: {why or 'it cannot be read'}") from error
     if not events:
@@ -105,7 +109,7 @@ def _expand(text: str, at: int) -> None:
     """Raise `MalformedError` when the recurrences cannot be worked out."""
     try:
         _occurrences(text, "UTC", at, at + DAY)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except _FOREIGN as error:
         raise MalformedError(f"has a recurrence that cannot be read: {str(error)[:100]}") from error
 
 

@@ -15,6 +15,7 @@ import difflib
 import fnmatch
 import ipaddress
 import re
+import warnings
 from collections.abc import Iterable
 
 from lamplighter.errors import SelectionError
@@ -143,8 +144,10 @@ def _regex(term: str) -> re.Pattern[str]:
             "after `)`; or a group",
         )
     try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # `[[`: its meaning is about to change
+            return re.compile(text)
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
         raise SelectionError(
             f"the regular expression `{visible(term, _SHOWN)}` cannot be read: {error}", where="selection",
             changed="Nothing was changed", advice="`:` and `,` always separate terms; avoid them inside",
