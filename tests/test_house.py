@@ -35,12 +35,18 @@ def _sources(*folders: str) -> list[Path]:
 
 
 def _imports(path: Path) -> set[str]:
+    return _imported((ROOT / path).read_text(encoding="utf-8"))
+
+
+def _imported(text: str) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {name.name.split(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Call) and re.search(r"import_module|__import__", ast.unparse(node.func)):
+            found |= {ast.unparse(argument).strip("'").split(".")[0] for argument in node.args[:1]}
     return found
 
 
@@ -49,6 +55,16 @@ def test_one_family_of_files_touches_a_transport_library(library: str) -> None:
     allowed = f"lamplighter/transports/{TRANSPORTS[library]}"
     users = [path for path in _sources("lamplighter", "tasks", "flows") if library in _imports(path)]
     assert users == [path for path in users if path.as_posix().startswith(allowed)]
+
+
+@pytest.mark.parametrize("text", [
+    "import paramiko", "import os, paramiko.channel as c", "from paramiko import Transport",
+    "def f():\n    from paramiko.channel import Channel", "importlib.import_module('paramiko.channel')",
+    "try:\n    __import__('paramiko')\nexcept ImportError:\n    pass",
+])
+def test_the_rule_sees_every_way_to_use_a_library(text: str) -> None:
+    assert "paramiko" in _imported(text)
+    assert "paramiko" not in _imported("from lamplighter.transports import ssh as paramiko")
 
 
 def test_prefect_is_imported_in_four_places_only() -> None:

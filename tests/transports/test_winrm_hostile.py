@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import threading
 import time
@@ -298,11 +297,3 @@ def test_nothing_leaks_whatever_breaks(endpoint: WinRmEndpoint, action: str) -> 
             session.execute("cat; sleep 0.5", stdin=b"x", timeout=10)
     assert broken == [action]
     assert endpoint.service.shells == {}
-
-
-def test_the_library_is_imported_by_the_transport_alone() -> None:
-    root = Path(winrm_soap.__file__).parents[2]
-    sources = [path for folder in ("lamplighter", "tasks", "flows") for path in (root / folder).rglob("*.py")]
-    library = re.compile(r"^\s*(?:import|from)\s+(?:winrm|spnego)\b", re.MULTILINE)
-    importers = {path.name for path in sources if library.search(path.read_text())}
-    assert importers == {"winrm_soap.py", "winrm_auth.py"}
