@@ -303,7 +303,7 @@ SAID = [
                 ": ",
                 "---\n",
             ),
-        ),
+        ).map(_from_file),
     ),
     Reader(
         "selections",
