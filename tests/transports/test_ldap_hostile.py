@@ -212,7 +212,8 @@ def test_garbage_leaves_the_outcome_open_and_the_connection_dead(ca: Ca, pem: Pe
 
 def test_a_server_that_quotes_the_password_does_not_get_it_into_the_error(ca: Ca, pem: Pem) -> None:
     def quote(n: int) -> Iterator[bytes]:
-        yield rogue.result(n, rogue.MODIFY_DONE, 19, f"bad: {NEW_CANARY}\x1b[2J\u202e {NEW_CANARY[:3]}\0{NEW_CANARY[3:]}")
+        torn = f"{NEW_CANARY[:3]}\0{NEW_CANARY[3:]}"
+        yield rogue.result(n, rogue.MODIFY_DONE, 19, f"bad: {NEW_CANARY}\x1b[2J\u202e {torn}")
 
     def quote_login(n: int) -> Iterator[bytes]:
         yield rogue.result(n, rogue.BIND_DONE, 49, f"no: {SERVICE_CANARY}")
