@@ -23,6 +23,7 @@ from lamplighter.errors import (
 from lamplighter.model.inventory import Host
 from lamplighter.secrets import Resolve, Secret, resolve
 from lamplighter.transports.winrm_auth import Login, login_for
+from lamplighter.transports.winrm_lockout import Accounts, CarefulLogin
 from lamplighter.transports.winrm_session import WinRmSession
 from lamplighter.transports.winrm_settings import WinRmSettings
 from lamplighter.transports.winrm_soap import Channel, Fault, unopened
@@ -42,6 +43,7 @@ class WinRmTransport:
         self._lock = threading.Lock()
         self._secrets: dict[str, Secret] = {}
         self._sessions: list[WinRmSession] = []
+        self._accounts = Accounts()
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +81,10 @@ class WinRmTransport:
 
     def _session(self, name: str, settings: WinRmSettings) -> WinRmSession:
         def new_login() -> Login:
-            return login_for(settings, self._secret(settings.password) if settings.password else None)
+            if not settings.password:
+                return login_for(settings, None)
+            login = login_for(settings, self._secret(settings.password))
+            return CarefulLogin(login, self._accounts, (settings.user.lower(), settings.password))
 
         return WinRmSession(name, settings, Channel(settings, new_login), self._secret)
 

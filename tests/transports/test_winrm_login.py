@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -127,6 +128,32 @@ def test_a_wrong_password_is_tried_once(endpoint: WinRmEndpoint, transport: WinR
 
 def token(headers: object) -> bytes:
     return base64.b64decode(dict(headers).get("Authorization", "Negotiate ").split(" ", 1)[1])  # type: ignore[call-overload]
+
+
+def test_a_wrong_password_is_offered_to_few_hosts_however_many_there_are(
+    endpoint: WinRmEndpoint, transport: WinRmTransport
+) -> None:
+    def one(number: int) -> str:
+        host = windows(endpoint, f"win{number}", lamplighter_winrm_password="test:wrong")
+        with pytest.raises(AuthFailedError) as caught:
+            transport.connect(host)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(20) as pool:
+        said = list(pool.map(one, range(40)))
+    assert sum("the host refused the account" in text for text in said) == 3
+    assert sum("3 hosts refused" in text and "is not locked" in text for text in said) == 37
+    transport.connect(windows(endpoint)).close()  # another password is another matter
+
+
+def test_a_password_that_was_taken_once_is_offered_to_all(
+    endpoint: WinRmEndpoint, transport: WinRmTransport
+) -> None:
+    transport.connect(windows(endpoint)).close()
+    endpoint.trouble["login"] = trouble.status(401)
+    for number in range(5):
+        with pytest.raises(AuthFailedError, match="refused the account"):
+            transport.connect(windows(endpoint, f"win{number}"))
 
 
 def test_an_account_that_may_not_use_winrm(endpoint: WinRmEndpoint, transport: WinRmTransport) -> None:
