@@ -24,13 +24,16 @@ INCLUDE = (
     "apt-utils",
     "ca-certificates",
     "cron",
+    "dbus",
     "iproute2",
+    "libpam-systemd",
     "less",
     "needrestart",
     "openssh-server",
     "procps",
     "python3-minimal",
     "sudo",
+    "systemd-sysv",
     "tini",
 )
 _IMAGE = Path(__file__).with_name("files") / "image"
@@ -138,6 +141,7 @@ def _bootstrap(root: Path, source: AptSource, downloads: Path) -> None:
 
 def _install_own_files(root: Path, built: Path) -> None:
     """Put in what customise.sh expects to find, and the programs of ours that stay."""
+    (root / "usr/sbin/reboot").unlink(missing_ok=True)  # systemd's, a link that gcc would write through
     run(["gcc", "-O1", "-static", "-o", root / "usr/sbin/reboot", _IMAGE / "reboot.c"])
     for name in _REBOOT_NAMES:
         link = root / "usr/sbin" / name

@@ -15,6 +15,7 @@ from tests.lab.control import ask
 from tests.lab.errors import LabError
 from tests.lab.keys import remove_tree
 from tests.lab.registry import MARK, PREFIX, RUN, Entry
+from tests.lab.supervisor import remove_cgroups
 from tests.lab.system import Process, marked_processes, run, wait_until
 
 CHILDREN: dict[int, "subprocess.Popen[bytes]"] = {}
@@ -41,6 +42,7 @@ def take_down(entry: Entry) -> None:
     _kill_marked(entry.name)
     if supervisor is not None:
         _wait(supervisor)
+    remove_cgroups(entry.name)
     _remove_links(entry.slot)
     remove_tree(entry.gpg_home)
     entry.socket.unlink(missing_ok=True)

@@ -291,7 +291,7 @@ class Host:
         return ["nsenter", "--target", str(self._init()), *_ENTER]
 
     def _sshd(self) -> int:
-        """Find the sshd that listens: the child of the host's init."""
+        """Find the sshd that listens: a child of the host's init."""
         init = self._init()
         children = Path(f"/proc/{init}/task/{init}/children").read_text(encoding="ascii").split()
         found = [int(pid) for pid in children if _command_name(int(pid)) == "sshd"]

@@ -27,6 +27,8 @@ class HostSpec:
         repo: the estate's repository it updates from.
         boot_seconds: how long it stays away when it reboots.
         disk_mb: the size of its root file system.
+        systemd: whether systemd is its first process, with logind that ends what a login leaves behind;
+            otherwise a few lines of shell, which start in no time.
 
     Raises:
         LabError: if the name could not be a host name.
@@ -37,6 +39,7 @@ class HostSpec:
     repo: str = "default"
     boot_seconds: float = 2.0
     disk_mb: int = 256
+    systemd: bool = False
 
     def __post_init__(self) -> None:
         """Refuse at once what would only fail, obscurely, when the host boots."""

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 CLONE_NEWNET = 0x40000000
+_JOIN = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
+"""A shell's way into a control group."""
 MNT_DETACH = 2
 REBOOTED, POWERED_OFF = -signal.SIGHUP, -signal.SIGINT
 """How reboot(2) in a pid namespace looks from outside: its init dies of one of these signals."""
@@ -41,6 +43,34 @@ def call(*argv: object, stdin: str | None = None) -> None:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{argv[0]}: {(done.stderr or done.stdout).strip()}")
+
+
+def cgroups(estate: str) -> Path:
+    """Where the control groups of an estate's systemd hosts are.
+
+    Raises:
+        RuntimeError: there is no cgroup2 file system.
+    """
+    with Path("/proc/mounts").open(encoding="utf-8") as mounts:
+        roots = [line.split()[1] for line in mounts if line.split()[2] == "cgroup2"]
+    if not roots:
+        raise RuntimeError("a host with systemd needs a cgroup2 file system")
+    return Path(roots[0]) / f"lamplighter-{estate}"
+
+
+def remove_cgroups(estate: str) -> None:
+    """Remove them once all hosts are down; the kernel lets go of a group a moment after its last process."""
+    with contextlib.suppress(RuntimeError):
+        top = cgroups(estate)
+        for _ in range(100):
+            if not top.is_dir():
+                return
+            for group in sorted(top.rglob("*/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
+            with contextlib.suppress(OSError):
+                top.rmdir()
+            time.sleep(0.02)
 
 
 def new_network() -> int:
@@ -128,14 +158,27 @@ class Machine:
         self.pidfd = os.pidfd_open(self.process.pid)
 
     def _command(self, uptime: int) -> list[str]:
-        namespaces = ["--uts", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--time"]
+        namespaces = ["--uts", "--ipc", "--mount", "--pid", "--cgroup", "--fork", "--kill-child", "--time"]
         return [
             *("setpriv", "--pdeathsig", "KILL"),
+            *(("sh", "-c", _JOIN, str(self.cgroup())) if self.systemd else ()),
             *("nsenter", f"--net={self.net_path}"),
             *("unshare", *namespaces, "--boottime", f"-{uptime}"),
             *("/bin/sh", self.estate["init"], self.spec["name"]),
             *(str(self.folder), self.estate["base"], self.estate["repos"]),
+            "systemd" if self.systemd else "lab-rc",
         ]
+
+    @property
+    def systemd(self) -> bool:
+        """Whether systemd is its first process."""
+        return bool(self.spec["systemd"])
+
+    def cgroup(self) -> Path:
+        """The control group that its systemd sees as the root of all; made if need be."""
+        made = cgroups(self.estate["name"]) / self.spec["name"]
+        made.mkdir(parents=True, exist_ok=True)
+        return made
 
     def init_pid(self) -> int | None:
         """Find the host's first process, in this machine's numbers.
@@ -327,6 +370,7 @@ class Supervisor:
             if machine.process is not None:
                 machine.process.wait()
             _libc.umount2(os.fsencode(machine.folder / "disk"), MNT_DETACH)
+        remove_cgroups(self.config["name"])
         with contextlib.suppress(RuntimeError):
             call("ip", "link", "del", "group", self.config["group"])
         Path(self.config["socket"]).unlink(missing_ok=True)

@@ -161,6 +161,22 @@ def everything_is_upgraded_and_proven(at: Patient) -> None:
     assert at.probe(plan, "reboot").result is StepResult.OK
 
 
+@scenario(systemd=True)
+def where_systemd_is_it_runs_apt_and_reboots_and_knows_the_services(at: Patient) -> None:
+    at.hook("DPkg::Post-Invoke", "cat /proc/self/cgroup >/run/apt-ran-in")
+    plan = at.plan()
+    at.apply(plan, "upgrade")
+    assert "/system.slice/lamplighter-test-" in at.lab.read("/run/apt-ran-in")
+    at.unhook()
+    before = at.lab.boot_id()
+    assert at.apply(plan, "reboot").data["boot_id_before"] == before
+    assert at.lab.boot_id() != before
+    at.until("systemctl is-active --quiet multi-user.target")
+    assert at.healthy(plan) == ()
+    at.lab.exec("systemctl stop cron")
+    assert at.healthy(plan) == ("cron.service ran before and does not run now",)
+
+
 @scenario()
 def security_alone_and_no_python(at: Patient) -> None:
     at.lab.exec("rm -f /usr/bin/python3*")

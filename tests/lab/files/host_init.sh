@@ -1,9 +1,9 @@
 #!/bin/sh
 # The first process of a lab host, in namespaces of its own: puts its root together, moves
 # into it, and becomes its init. Nothing it mounts is seen outside, or outlives the host.
-# usage: host_init.sh NAME FOLDER BASE REPOS
+# usage: host_init.sh NAME FOLDER BASE REPOS INIT
 set -eu
-name=$1 folder=$2 base=$3 repos=$4
+name=$1 folder=$2 base=$3 repos=$4 init=$5
 root=$folder/root
 
 hostname "$name"
@@ -17,6 +17,7 @@ mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
 mount --bind "$folder/boot_id" proc/sys/kernel/random/boot_id
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys
+if [ "$init" = systemd ]; then mount -t cgroup2 -o nosuid,nodev,noexec lab-cgroup sys/fs/cgroup; fi
 
 # A /dev of its own: nothing in it reaches this machine's devices.
 mount -t tmpfs -o mode=755,nosuid,size=64k lab-dev dev
@@ -48,6 +49,10 @@ cd /
 umount -l /mnt
 
 # Root on the host can do what root does, but not to the machine underneath.
+case $init in
+systemd) set -- container=lab /lib/systemd/systemd --log-target=console ;;
+*) set -- /usr/bin/tini -- /usr/local/sbin/lab-rc ;;
+esac
 exec setpriv --bounding-set -mknod,-sys_module,-sys_rawio,-sys_time --inh-caps -all \
     env -i "LAMPLIGHTER_LAB=$LAMPLIGHTER_LAB" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    LANG=C.UTF-8 /usr/bin/tini -- /usr/local/sbin/lab-rc
+    LANG=C.UTF-8 "$@"

@@ -54,5 +54,12 @@ $nrconf{restart} = 'l';
 $nrconf{ucodehints} = 0;
 END
 
+# Where systemd is the first process: the least that a server runs, and logind at its strictest.
+mkdir -p /etc/systemd/logind.conf.d
+printf '[Login]\nKillUserProcesses=yes\n' >/etc/systemd/logind.conf.d/lab.conf
+systemctl mask --quiet systemd-networkd.service systemd-resolved.service systemd-timesyncd.service \
+    systemd-udevd.service apt-daily.timer apt-daily-upgrade.timer getty.target
+systemctl set-default --quiet multi-user.target
+
 rm -rf /lab-debs /var/cache/apt/* /var/lib/apt/lists/* /var/log/*.log /var/log/apt/*
 mkdir -p /var/cache/apt/archives/partial /var/lib/apt/lists/partial
