@@ -339,6 +339,7 @@ def _client(settings: S3Settings, resolver: Resolve, where: str) -> S3Client:
         raise UnreachableError(f"the bucket cannot be opened: {type(error).__name__}", where=where) from None
     _cap_answers(client)
     client.meta.events.register("before-parameter-build.s3", _stay)
+    client.meta.events.register("before-call.s3", _ask_no_leave)
     return client
 
 
@@ -349,6 +350,15 @@ def _stay(context: dict[str, Any], **_: object) -> None:
     again, until Python's stack is full. Neither our region nor our endpoint is the server's to choose.
     """
     context["s3_redirect"] = {**context.get("s3_redirect", {}), "redirected": True}
+
+
+def _ask_no_leave(params: dict[str, Any], **_: object) -> None:
+    """Send bodies without asking first.
+
+    A store that says "100 Continue" and hangs up would have botocore read for ever: it waits for an empty
+    line, which the end of a connection never gives, and knows no time-out there.
+    """
+    params["headers"].pop("Expect", None)
 
 
 def _keep_quiet() -> None:
