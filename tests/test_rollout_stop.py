@@ -18,7 +18,7 @@ from lamplighter.errors import LedgerError, UnreachableError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.approval import Decision
 from lamplighter.model.inventory import Host
-from lamplighter.model.outcome import Evidence, Outcome, StepResult
+from lamplighter.model.outcome import Evidence, Outcome, RunState, StepResult
 from lamplighter.model.session import Session
 from tests.enginekit import (
     LOOSE,
@@ -30,6 +30,7 @@ from tests.enginekit import (
     finish,
     labs,
     message,
+    problems,
     quiet_threads,
     states,
 )
@@ -144,6 +145,17 @@ def test_a_revoke_after_a_crash_begins_nothing_and_still_learns_how_it_ended(
     assert told in message(ending, "a")
     assert "revoked" in message(ending, "a")
     assert sum(lab.fleet.starts().values()) == (1 if really else 0)
+
+
+def test_a_run_closed_after_a_crash_in_its_last_wave_is_not_called_complete(make: Make) -> None:
+    lab = make(["a"], waves={"canary": 1})
+    crashed(lab, "a", really=False)
+    with lab.run() as run:
+        ending = run.close()
+    assert ending.state is RunState.HALTED
+    assert "closed before all of it was carried out" in ending.message
+    assert not lab.counts("a")
+    assert not problems(lab.inspect())
 
 
 def test_a_host_that_drifted_after_a_crash_before_the_effect_is_not_touched(make: Make) -> None:

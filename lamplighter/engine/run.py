@@ -338,7 +338,7 @@ class Run:
         if not self.history.sealed:
             if self.history.plan:
                 self.rollout().settle()
-            if unreached(self._numbered(), self.history.hosts, ""):
+            if self._is_unfinished():
                 self.end(RunState.HALTED, "the run was closed before all of it was carried out")
             self.journal.end_hosts(unreached(self._numbered(), self.history.hosts, self.history.why))
         order = {name: place for place, name in enumerate(self.site.inventory.hosts)}
@@ -350,6 +350,11 @@ class Run:
         self.ledger.seal(str(ending.state), message=ending.message, counts=counts)
         self.history.sealed = str(ending.state)
         return ending
+
+    def _is_unfinished(self) -> bool:
+        """Whether hosts have no end, or a wave has none although its hosts do: those were only settled."""
+        waves = len(self.plan().waves) if self.history.plan else 0
+        return len(self.history.waves) < waves or bool(unreached(self._numbered(), self.history.hosts, ""))
 
     def _demoted(self, ending: Ending) -> Ending:
         """Take the function back to `supervised` when this run gave the site reason to, and say so."""
