@@ -18,6 +18,7 @@ from lamplighter.engine.replanning import earlier
 from lamplighter.errors import SelectionError
 from lamplighter.model.delta import HostDelta, difference, left_over
 from lamplighter.model.plan import Plan, Requester
+from lamplighter.model.runbook import On
 
 
 def replan(
@@ -33,6 +34,11 @@ def replan(
     """Plan the hosts that a run did not bring to their end, and show only what differs. Changes nothing."""
     found = find_run(run, site)
     old, history = earlier(found.store, found.site.name, found.run)
+    if named(old.runbook).runbook.on is not On.HOSTS:
+        raise SelectionError(
+            f"{found.run} was about one account: nothing of it is left to take up", changed="Nothing was started",
+            advice=f"Start {old.runbook} for the account again",
+        )
     left = [host for host in left_over(old, history.hosts) if host in found.site.inventory.hosts]
     if not left:
         console().print(f"{found.run} left nothing undone", markup=False)

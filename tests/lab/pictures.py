@@ -79,7 +79,7 @@ def _afterwards(browser: Browser, flow_run: str, report: str) -> list[Path]:
     page.wait_for_timeout(SETTLE)
     pictures = [browser.shot("run")]
     browser.open_artifact(report)
-    page.get_by_text("Check it offline").wait_for()
+    page.get_by_text("Check it offline").first.wait_for()
     page.wait_for_timeout(SETTLE)
     return [*pictures, browser.shot("report")]
 

@@ -98,14 +98,18 @@ def test_launches_and_fences_race(estate: Estate, unit: str) -> None:
 
         def race(number: int) -> None:
             for _ in range(4):
-                if number % 2:
-                    results[sessions[number].unit_state(unit, sudo=True)] += 1
-                else:
-                    try:
+                try:
+                    if number % 2:
+                        results[sessions[number].unit_state(unit, sudo=True)] += 1
+                    else:
                         sessions[number].launch(unit, COUNT, unit, "0", sudo=True)
                         results["started"] += 1
-                    except UnitExistsError:
-                        results["refused"] += 1
+                except UnitExistsError:
+                    results["refused"] += 1
+                except RemoteFailedError as error:  # a slow host, and each attempt was asked about too soon
+                    if "fenced off" not in error.message:
+                        raise
+                    results["given up"] += 1
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(race, range(8)))
