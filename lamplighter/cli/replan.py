@@ -36,7 +36,7 @@ def replan(
     old, history = earlier(found.store, found.site.name, found.run)
     if named(old.runbook).runbook.on is not On.HOSTS:
         raise SelectionError(
-            f"{found.run} was about one account: nothing of it is left to take up", changed="Nothing was started",
+            f"{found.run} was about one account, which has no leftovers", changed="Nothing was started",
             advice=f"Start {old.runbook} for the account again",
         )
     left = [host for host in left_over(old, history.hosts) if host in found.site.inventory.hosts]
