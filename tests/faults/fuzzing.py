@@ -56,7 +56,7 @@ class Reader:
     inputs: st.SearchStrategy[Any]
     errors: tuple[type[Exception], ...] = ()
     small: int = 60
-    full: int = 5000
+    full: int = 3000
     tried: int = field(default=0, init=False)
     refused: int = field(default=0, init=False)
     slowest: float = field(default=0.0, init=False)

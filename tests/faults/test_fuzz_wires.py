@@ -155,6 +155,8 @@ def test_winrm_over_http(parrot: Parrot) -> None:
     Reader("winrm_http", ask, damaged(HTTP), (SessionLostError, OutputTooLargeError), full=4000).attack()
 
 
+# botocore leaves the connection of an object whose headers it cannot read to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_s3_over_http(parrot: Parrot) -> None:
     where = S3Settings(
         "b",
@@ -182,7 +184,7 @@ def test_s3_over_http(parrot: Parrot) -> None:
         calls[case[0]]()
 
     cases = st.tuples(st.integers(0, len(calls) - 1), damaged(S3))
-    Reader("s3_http", ask, cases, (TransportError,), small=300, full=4000).attack()
+    Reader("s3_http", ask, cases, (TransportError,), small=200, full=3000).attack()
     bucket.close()
 
 
