@@ -31,8 +31,7 @@ from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from lamplighter.derive.catalogue import discover, home
-from lamplighter.errors import SelectionError
+from lamplighter.derive.catalogue import home, named
 
 RUN_ID = "PREFECT__FLOW_RUN_ID"
 POLL_SECONDS = 2.0
@@ -89,13 +88,7 @@ def flow_named(name: str) -> Flow[..., Any]:
     Raises:
         SelectionError: it has none; whatever else the API says of it, it is not run.
     """
-    entries = discover(home())
-    if name not in entries:
-        raise SelectionError(
-            f"this checkout has no flow {name!r}", where=str(home()), changed="Nothing was run",
-            advice=f"It has: {', '.join(sorted(entries))}. Is the worker's checkout up to date?",
-        )
-    found: Flow[..., Any] = entries[name].flow
+    found: Flow[..., Any] = named(name).flow
     return found
 
 

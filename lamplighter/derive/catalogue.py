@@ -51,33 +51,44 @@ def discover(root: Path | None = None) -> Mapping[str, Entry]:
         SelectionError: a file whose declaration and flow do not fit together.
     """
     root = root or home()
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    found: dict[str, Entry] = {}
-    for file in sorted((root / "flows").glob("[!_]*.py")):
-        module = importlib.import_module(f"flows.{file.stem}")
-        runbook = getattr(module, "RUNBOOK", None)
-        flow = getattr(module, file.stem, None)
-        if not isinstance(runbook, Runbook) or flow is None or runbook.flow_name != file.stem:
-            raise SelectionError(
-                f"needs a RUNBOOK whose id is {file.stem.replace('_', '-')!r} and a flow named {file.stem!r}",
-                where=f"flows/{file.name}", advice="CONTRIBUTING.md shows a runbook in full",
-            )
-        found[runbook.id] = Entry(runbook, flow, file.relative_to(root))
-    return found
+    entries = [_load(root, stem) for stem in _stems(root)]
+    return {entry.runbook.id: entry for entry in entries}
 
 
 def named(runbook_id: str, root: Path | None = None) -> Entry:
-    """The runbook of that id.
+    """The runbook of that id, from its own file: a mistake in another one does not stop it.
 
     Raises:
-        SelectionError: there is none; names the closest.
+        SelectionError: there is none, and the closest is named; or its declaration and flow do not fit.
     """
-    known = discover(root)
-    if runbook_id not in known:
-        close = get_close_matches(runbook_id, known, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
+    root = root or home()
+    stems = _stems(root)
+    stem = runbook_id.replace("-", "_")
+    if stem in stems and "_" not in runbook_id:
+        return _load(root, stem)
+    known = [each.replace("_", "-") for each in stems]
+    close = get_close_matches(runbook_id, known, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise SelectionError(
+        f"there is no runbook {runbook_id!r}", where=str(root), changed="Nothing was run",
+        advice=f"{hint}There are: {', '.join(known)}",
+    )
+
+
+def _stems(root: Path) -> list[str]:
+    return sorted(file.stem for file in (root / "flows").glob("[!_]*.py"))
+
+
+def _load(root: Path, stem: str) -> Entry:
+    """Import one file of `flows/`."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    module = importlib.import_module(f"flows.{stem}")
+    runbook = getattr(module, "RUNBOOK", None)
+    flow = getattr(module, stem, None)
+    if not isinstance(runbook, Runbook) or flow is None or runbook.flow_name != stem:
         raise SelectionError(
-            f"there is no runbook {runbook_id!r}", advice=f"{hint}There are: {', '.join(sorted(known))}"
+            f"needs a RUNBOOK whose id is {stem.replace('_', '-')!r} and a flow named {stem!r}",
+            where=f"flows/{stem}.py", advice="CONTRIBUTING.md shows a runbook in full",
         )
-    return known[runbook_id]
+    return Entry(runbook, flow, Path("flows") / f"{stem}.py")
