@@ -31,8 +31,8 @@ def test_a_broken_flow_stops_itself_alone(tmp_path: Path) -> None:
 
     def ask(name: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", ASK, name], env=os.environ | {"LAMPLIGHTER_HOME": str(tmp_path)}, check=False,
-            cwd=tmp_path, capture_output=True, text=True,
+            [sys.executable, "-c", ASK, name], env=os.environ | {"LAMPLIGHTER_HOME": str(tmp_path)},
+            cwd=tmp_path, capture_output=True, text=True, check=False,
         )
 
     assert ask("patch-linux").stdout == "flows/patch_linux.py:patch_linux\n"
