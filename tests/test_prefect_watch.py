@@ -34,8 +34,8 @@ def hook(patch_site: DemoSite) -> Iterator[Webhook]:
         channel = [{"name": "chat", "url": f"file:{url}"}]
         file = patch_site.path / "notify.yaml"
         before = file.read_text()
-        limits = {"per_hour": 100, "per_round": 100}
-        file.write_text(yaml.safe_dump({"reach": dict.fromkeys(APPROVERS, channel), "limits": limits}))
+        said = {"reach": dict.fromkeys(APPROVERS, channel), "limits": {"per_hour": 100, "per_round": 100}}
+        file.write_text(yaml.safe_dump({**yaml.safe_load(before), **said}))
         try:
             yield chat
         finally:
