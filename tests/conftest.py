@@ -23,17 +23,8 @@ settings.register_profile(
 settings.load_profile("house")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests out: a file stays with one worker, and those that need a Prefect server with two.
-
-    These take longest, so they are begun first; fault campaigns are next.
-    """
-    files = sorted({str(item.path) for item in items if item.get_closest_marker("prefect")})
-    for item in items:
-        file = str(item.path)
-        group = f"prefect-{files.index(file) % 2}" if item.get_closest_marker("prefect") else file
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Begin with what takes longest: tests with a Prefect server, then fault campaigns."""
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("prefect", "faults")])
 
 

@@ -161,4 +161,4 @@ def test_in_stage_internal_nothing_is_previewed(place: Place, capsys: pytest.Cap
     place.edit("responsibilities.yaml", "stage: supervised", "stage: internal")
     text = told(capsys, "plan", "patch-linux", code=2)
     assert "the MSP's runs refuse" in text
-    assert "No host was looked at" in text
+    assert "Nothing was looked at" in text
