@@ -50,7 +50,7 @@ class Reading(OneCommand, Operation[Answer]):
 
 
 RUNBOOK = Runbook(
-    id="bench-read", title="Read one line", function="patch-management", owner=Party.MSP,
+    id="bench-read", title="Read one line", function="patch-management", owner=Party.INTERNAL,
     change=ChangeType.NORMAL, gate=internal("change-manager"), risk=Risk.LOW, operation=Reading,
 )
 
