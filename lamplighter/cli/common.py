@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lamplighter.engine.run import plan_key
-from lamplighter.errors import SelectionError, StoreError
+from lamplighter.engine.gatekeeper import stored_plan
+from lamplighter.errors import SelectionError
 from lamplighter.ledger import read_ledger
-from lamplighter.model.canonical import MAX_BYTES
 from lamplighter.model.chain import Record
 from lamplighter.model.outcome import Terminal
-from lamplighter.model.plan import Plan, read_plan
+from lamplighter.model.plan import Plan
 from lamplighter.model.runbook import Sla
 from lamplighter.seals import runs_of
 from lamplighter.site import Site, load_site, load_site_named, sites_dir
@@ -69,17 +68,12 @@ class Found:
 
         Raises:
             SelectionError: there is none yet.
-            StoreError: the bytes are gone or are others.
+            StoreError, LedgerBrokenError: the bytes are gone, or are others.
         """
         planned = self.last("planned")
         if planned is None:
             raise SelectionError(f"{self.run} has no plan yet", advice="wait until its survey is done")
-        digest = str(planned.fields["plan"])
-        data = self.store.get(plan_key(digest), limit=MAX_BYTES)
-        plan = read_plan(data) if data is not None else None
-        if data is None or plan is None or plan.digest != digest or plan.run != self.run:
-            raise StoreError(f"the stored plan of {self.run} is not the one its ledger names")
-        return plan, data
+        return stored_plan(self.store, str(planned.fields["plan"]), self.run)
 
 
 def sites(site: str | None) -> list[Site]:

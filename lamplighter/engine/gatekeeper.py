@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from lamplighter.errors import NotApprovedError, SiteError, StoreError
-from lamplighter.model.canonical import sha256
+from lamplighter.errors import LedgerBrokenError, NotApprovedError, SiteError, StoreError
+from lamplighter.model.canonical import MAX_BYTES, sha256
 from lamplighter.model.envelope import MAX_LINE
 from lamplighter.model.gate import GatePolicy, GateResult, evaluate
+from lamplighter.model.plan import Plan, read_plan
 from lamplighter.store import Store
 
 POLICY_SECONDS = 2.0
@@ -91,6 +92,25 @@ class Gatekeeper:
 def plan_key(digest: str) -> str:
     """Where the store keeps a plan's bytes."""
     return f"plans/{digest.removeprefix('sha256:')}.json"
+
+
+def stored_plan(store: Store, digest: str, run: str) -> tuple[Plan, bytes]:
+    """A run's plan and its bytes, checked against the digest in its ledger before they are read.
+
+    Raises:
+        StoreError: the bytes are gone, or the store cannot be read.
+        LedgerBrokenError: they are not those the ledger names.
+    """
+    data = store.get(plan_key(digest), limit=MAX_BYTES)
+    if data is None:
+        raise StoreError("the plan's bytes are gone", where=run, changed="Nothing more is changed")
+    plan = read_plan(data) if sha256(data) == digest else None
+    if plan is None or plan.run != run:
+        raise LedgerBrokenError(
+            "the stored plan is not the one in the ledger; nothing more is changed", where=run,
+            advice="Keep the store as it is and call internal IT",
+        )
+    return plan, data
 
 
 def drop_line(store: Store, plan: str, line: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from lamplighter.engine.drafting import Request
-from lamplighter.engine.gatekeeper import plan_key
-from lamplighter.errors import LedgerBrokenError, SelectionError
+from lamplighter.engine.gatekeeper import stored_plan
+from lamplighter.errors import SelectionError
 from lamplighter.ledger import read_ledger
-from lamplighter.model.canonical import MAX_BYTES
 from lamplighter.model.delta import HostDelta, difference
 from lamplighter.model.history import History, replay
-from lamplighter.model.plan import Plan, read_plan
+from lamplighter.model.plan import Plan
 from lamplighter.store import Store
 
 
@@ -36,14 +35,7 @@ def earlier(store: Store, site: str, run: str) -> tuple[Plan, History]:
             f"{run} has not ended", changed="Nothing was started",
             advice=f"Wait for it, or end it: lamplighter reject {run}",
         )
-    data = store.get(plan_key(history.plan), limit=MAX_BYTES)
-    plan = read_plan(data) if data is not None else None
-    if plan is None or plan.digest != history.plan or plan.run != run:
-        raise LedgerBrokenError(
-            f"the stored plan of {run} is not the one its ledger names", where=run,
-            advice="Nothing was started. Keep the store as it is and call internal IT",
-        )
-    return plan, history
+    return stored_plan(store, history.plan, run)[0], history
 
 
 def check_replans(request: Request, store: Store) -> None:

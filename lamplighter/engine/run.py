@@ -14,7 +14,7 @@ from functools import cached_property
 import lamplighter
 from lamplighter.engine.drafting import Request, draft, window_of
 from lamplighter.engine.ending import Ending, conclude
-from lamplighter.engine.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key
+from lamplighter.engine.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key, stored_plan
 from lamplighter.engine.journal import Journal
 from lamplighter.engine.reviews import open_review
 from lamplighter.engine.rollout import Progress, Rollout
@@ -22,17 +22,17 @@ from lamplighter.engine.stages import demote_after
 from lamplighter.engine.survey import Surveyed, survey
 from lamplighter.engine.terms import Terms
 from lamplighter.engine.turn import PATIENCE, Means
-from lamplighter.errors import LedgerBrokenError, NotApprovedError, SelectionError, SiteError, StoreError
+from lamplighter.errors import NotApprovedError, SelectionError, SiteError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
-from lamplighter.model.canonical import MAX_BYTES, sha256
+from lamplighter.model.canonical import sha256
 from lamplighter.model.envelope import MAX_LINE
 from lamplighter.model.gate import GatePolicy, GateResult, obstacles
 from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal, tally
-from lamplighter.model.plan import Plan, Window, read_plan
+from lamplighter.model.plan import Plan, Window
 from lamplighter.model.review import SECONDS as REVIEW_SECONDS
 from lamplighter.model.review import Due
 from lamplighter.model.runbook import ChangeType
@@ -180,15 +180,7 @@ class Run:
     @cached_property
     def _stored(self) -> tuple[Plan, Gatekeeper]:
         """The plan and who judges its gate; read once, for a plan never changes."""
-        data = self.store.get(plan_key(self.history.plan), limit=MAX_BYTES)
-        if data is None:
-            raise StoreError("the plan's bytes are gone", where=self.id, changed="Nothing more is changed")
-        plan = read_plan(data)
-        if sha256(data) != self.history.plan or plan.run != self.id:
-            raise LedgerBrokenError(
-                "the stored plan is not the one in the ledger; nothing more is changed", where=self.id,
-                advice="Keep the store as it is and call internal IT",
-            )
+        plan, data = stored_plan(self.store, self.history.plan, self.id)
         return plan, Gatekeeper(data, self.store, self._policy)
 
     @cached_property
