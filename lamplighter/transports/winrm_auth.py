@@ -41,6 +41,11 @@ _MULTIPART = f'multipart/encrypted;protocol="{_SEALED}";boundary="Encrypted Boun
 _ROUNDS = 4
 _UNAUTHORIZED = 401
 _LENGTH = struct.Struct("<I")
+_IDENTIFY = (
+    b'<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"'
+    b' xmlns:i="http://schemas.dmtf.org/wbem/wsman/identity/1/wsmanidentity.xsd">'
+    b"<s:Header/><s:Body><i:Identify/></s:Body></s:Envelope>"
+)
 # Windows indents these lines by a tab and Exchange puts a blank into the boundary; both are read.
 _HEAD = re.compile(
     rb"--\s?Encrypted Boundary\r\n\s*Content-Type:\s*application/HTTP-\w+-session-encrypted\r\n"
@@ -88,18 +93,30 @@ def login_for(settings: WinRmSettings, password: Secret | None) -> Login:
 
 
 class BasicLogin:
-    """RFC 7617: the password in every request, so over TLS only."""
+    """RFC 7617: the password in every request, so over TLS only.
+
+    The scheme has no login of its own; asking the service who it is (DSP0226 11) stands for one, so that a
+    refused password is known before the first message, and counted.
+    """
 
     def __init__(self, settings: WinRmSettings, password: Secret) -> None:
-        self._user = settings.user
+        self._settings = settings
         self._password = password
 
     def log_in(self, link: HttpLink, deadline: float) -> None:
-        """Nothing: each request carries the password."""
+        """One question that changes nothing.
+
+        Raises:
+            AuthFailedError: the host refused us.
+        """
+        headers, body = self.wrap(_IDENTIFY)
+        reply = link.post(body, headers, deadline)
+        if reply.status == _UNAUTHORIZED:
+            raise refused(reply, self._settings)
 
     def wrap(self, message: bytes) -> tuple[Mapping[str, str], bytes]:
         """The message, with the password."""
-        pair = base64.b64encode(f"{self._user}:{self._password.reveal()}".encode()).decode()
+        pair = base64.b64encode(f"{self._settings.user}:{self._password.reveal()}".encode()).decode()
         return {"Content-Type": SOAP, "Authorization": f"Basic {pair}"}, message
 
     def unwrap(self, reply: Reply) -> bytes:

@@ -1,8 +1,7 @@
 """Keeps a wrong password from locking an account: with many hosts at once it would be wrong on all of them.
 
 Until one host has taken an account's password, few hosts are offered it; when all of those refuse it, nobody
-else is. A domain counts them together, and locks after five or ten. Basic is not counted: it has no login of
-its own.
+else is. A domain counts them together, and locks after five or ten.
 """
 
 from __future__ import annotations

@@ -61,7 +61,6 @@ class RogueLdap:
         pem: certificate and key; None to speak plain.
         answers: by tag of the request.
         starttls: speak plain first, and TLS after an extended request.
-        context: to speak TLS with, where an ordinary one will not do.
     """
 
     def __init__(
@@ -70,16 +69,15 @@ class RogueLdap:
         answers: dict[int, Answer] | None = None,
         *,
         starttls: bool = False,
-        context: ssl.SSLContext | None = None,
     ) -> None:
         self.seen: list[int] = []
         self.bytes_seen = bytearray()
         self.connections = 0
         self._answers = answers or {}
         self._starttls = starttls
-        self._context = context
+        self._context: ssl.SSLContext | None = None
         if pem is not None:
-            self._context = self._context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(*pem)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []

@@ -1,9 +1,7 @@
 """Logging in to a directory: to the right one, over TLS, once, and elsewhere only if this one is gone."""
 
-import ssl
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -105,18 +103,6 @@ def test_what_is_slipped_in_before_tls_ends_the_connection(ca: Ca, pem: Pem) -> 
 
     with RogueLdap(pem, {rogue.EXTENDED: answer}, starttls=True) as server:
         with starttls(ca, server) as directory, pytest.raises(UnreachableError, match="StartTLS"):
-            directory.connect()
-        assert rogue.BIND not in server.seen
-
-
-def test_old_tls_is_refused(ca: Ca, pem: Pem) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with RogueLdap(pem, context=context) as server, transport(ca, server) as directory:
-        with pytest.raises(UnreachableError, match="TLS"):
             directory.connect()
         assert rogue.BIND not in server.seen
 

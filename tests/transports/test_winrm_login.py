@@ -130,20 +130,34 @@ def token(headers: object) -> bytes:
     return base64.b64decode(dict(headers).get("Authorization", "Negotiate ").split(" ", 1)[1])  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize("auth", ["ntlm", "basic"])
 def test_a_wrong_password_is_offered_to_few_hosts_however_many_there_are(
-    endpoint: WinRmEndpoint, transport: WinRmTransport
+    tmp_path: Path, transport: WinRmTransport, auth: str
 ) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    settings = Settings(certificate=kit.pem(authority, "localhost"), basic=auth == "basic")
+    asked: dict[str, object] = {
+        "ansible_host": "localhost",
+        "ansible_winrm_ca_trust_path": str(tmp_path / "ca.pem"),
+        "ansible_winrm_transport": auth,
+        "ansible_user": kit.USER if auth == "basic" else f"{kit.DOMAIN}\\{kit.USER}",
+    }
+
     def one(number: int) -> str:
-        host = windows(endpoint, f"win{number}", lamplighter_winrm_password="test:wrong")
+        host = windows(endpoint, f"win{number}", **asked, lamplighter_winrm_password="test:wrong")
         with pytest.raises(AuthFailedError) as caught:
             transport.connect(host)
         return str(caught.value)
 
-    with ThreadPoolExecutor(20) as pool:
-        said = list(pool.map(one, range(40)))
-    assert sum("the host refused the account" in text for text in said) == 3
-    assert sum("3 hosts refused" in text and "is not locked" in text for text in said) == 37
-    transport.connect(windows(endpoint)).close()  # another password is another matter
+    with WinRmEndpoint(tmp_path, settings) as endpoint:
+        with ThreadPoolExecutor(20) as pool:
+            said = list(pool.map(one, range(40)))
+        assert sum("the host refused the account" in text for text in said) == 3
+        assert sum("3 hosts refused" in text and "is not locked" in text for text in said) == 37
+        proofs = {"ntlm": b"NTLMSSP\0\3", "basic": b"wrong-"}[auth]
+        assert sum(proofs in token(request.headers) for request in endpoint.arrived) == 3
+        transport.connect(windows(endpoint, **asked)).close()  # another password is another matter
 
 
 def test_a_password_that_was_taken_once_is_offered_to_all(
