@@ -43,6 +43,8 @@ from lamplighter.errors import OrchestratorError
 from lamplighter.model.outcome import RunState
 
 PAGE = 200  # what Prefect's API returns at once
+FORM_SECONDS = 10  # Prefect suspends a run first and stores its form then
+_NO_FORM = "Run input schema not found"
 AWAITING_WINDOW = "AwaitingWindow"
 ANSWER_GRACE = 24 * 3600  # the plan's own expiry decides; Prefect's time-out is only the backstop behind it
 
@@ -218,14 +220,19 @@ def resume(name: str, answer: Mapping[str, Any]) -> FlowRun:
         OrchestratorError: the run is not suspended, or Prefect rejects the answer.
     """
     run = find(name)
-    try:
-        resume_flow_run(run.id, run_input=dict(answer))
-    except NotPausedError as error:
-        state = run.state.name if run.state else "unknown"
-        raise OrchestratorError(f"{name} is not waiting at a gate; its state is {state}") from error
-    except RuntimeError as error:
-        raise OrchestratorError(f"Prefect did not take the answer for {name}: {error}") from error
-    return run
+    end = time.monotonic() + FORM_SECONDS
+    while True:
+        try:
+            resume_flow_run(run.id, run_input=dict(answer))
+        except NotPausedError as error:
+            state = run.state.name if run.state else "unknown"
+            raise OrchestratorError(f"{name} is not waiting at a gate; its state is {state}") from error
+        except RuntimeError as error:
+            if _NO_FORM not in str(error) or time.monotonic() > end:
+                raise OrchestratorError(f"Prefect did not take the answer for {name}: {error}") from error
+            time.sleep(0.1)
+        else:
+            return run
 
 
 def start(deployment: str, parameters: Mapping[str, Any]) -> FlowRun:

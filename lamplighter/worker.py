@@ -6,15 +6,15 @@ therefore a shell on the worker, and no approval would matter. This one takes th
 run's id, the name of its flow, and its parameters. The flow of that name is loaded from the checkout; the
 gate and the ledger do the rest. Nor is a state's stored result ever loaded here: it may name a pickle.
 
-`lamplighter worker --pool msp` starts it; `python -m lamplighter.worker` is one run's own process.
+`lamplighter worker --pool msp` starts it. Each run is a process of its own (`lamplighter.forkserver`), which
+carries out `execute`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import anyio
@@ -25,28 +25,44 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.engine import handle_engine_signals
 from prefect.flow_engine import load_flow_run, run_flow
 from prefect.flows import Flow
+from prefect.runner._control_channel import ControlChannel
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
-from prefect.runner._starter_engine import EngineCommandStarter
-from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
-from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
+from prefect.runner._process_manager import ProcessHandle
+from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, get_current_settings, temporary_settings
+from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from lamplighter.derive.catalogue import home, named
+from lamplighter.forkserver import ForkServer
 
+LIBRARIES = (
+    "apprise.plugins.email", "boto3", "icalendar", "jinja2", "jsonschema", "ldap3", "paramiko",
+    "prefect.artifacts", "prefect.flow_engine", "prefect.input", "prefect.workers.base", "pydantic.v1",
+    "pyrage", "recurring_ical_events", "rfc8785", "spnego", "winrm", "yaml",
+)  # fmt: skip
+"""Others' code that a run loads; a test finds what is missing here."""
 RUN_ID = "PREFECT__FLOW_RUN_ID"
 POLL_SECONDS = 2.0
 """Prefect's own is 10, which a caller on the phone waits for at most twice: at the start and after a gate."""
-COMMAND = command_to_string([sys.executable, "-m", "lamplighter.worker"])
 
 
 class CheckoutWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResult]):
-    """See the module's docstring. Each run is a process that outlives a worker that dies."""
+    """See the module's docstring. Each run is a process that outlives a worker that dies.
+
+    Args:
+        forks: starts them.
+        settings: as Prefect's own workers take them.
+    """
 
     type = "lamplighter"
     job_configuration = BaseJobConfiguration
     job_configuration_variables = BaseVariables
     _display_name = "Lamplighter"
     _description = "Runs the flows of its own checkout as processes; takes no command from the API."
+
+    def __init__(self, forks: ForkServer, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._forks = forks
 
     async def run(
         self, flow_run: FlowRun, configuration: BaseJobConfiguration,
@@ -62,10 +78,7 @@ class CheckoutWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerR
         del configuration
         found: list[Any] = []
         async with FlowRunExecutorContext() as context:
-            # Without streaming: with its output streamed, a flow would die together with its worker.
-            starter = EngineCommandStarter(
-                command=COMMAND, cwd=home(), stream_output=False, control_channel=context.control_channel
-            )
+            starter = _ForkStarter(self._forks, context.control_channel)
             executor = context.create_executor(
                 flow_run, starter, resolve_flow=_resolve, propose_submitting=False
             )
@@ -80,6 +93,30 @@ class CheckoutWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerR
         if not found or found[0].status_code is None:
             raise RuntimeError("the flow run's process could not be started")
         return BaseWorkerResult(status_code=found[0].status_code, identifier=str(handle.pid))
+
+
+class _ForkStarter:
+    """Prefect's protocol for starting a run's process."""
+
+    def __init__(self, forks: ForkServer, control: ControlChannel) -> None:
+        self._forks = forks
+        self._control = control
+
+    async def start(
+        self, flow_run: FlowRun, task_status: TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Start it, tell its id, and wait for its end; a worker that is stopped stops it."""
+        port, token = self._control.register(flow_run.id)
+        variables = {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
+        run = await self._forks.fork({RUN_ID: str(flow_run.id), **variables})
+        try:
+            task_status.started(ProcessHandle(cast("anyio.abc.Process", run)))
+            await run.wait()
+        except BaseException:
+            run.terminate()
+            raise
+        finally:
+            run.close()
 
 
 def flow_named(name: str) -> Flow[..., Any]:
@@ -100,8 +137,14 @@ def serve(pool: str, name: str) -> None:
         name: of this worker, as the UI shows it.
     """
     setup_signal_handlers_worker(os.getpid(), f"the worker {name}", print)
-    with temporary_settings(set_defaults={PREFECT_WORKER_QUERY_SECONDS: POLL_SECONDS}):
-        anyio.run(CheckoutWorker(work_pool_name=pool, name=name).start)
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    # Hooks of a run that was killed are the worker's to call.
+    hooks = {"PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false"}
+    with (
+        ForkServer(home(), {**os.environ, **settings, **hooks}, f"{__name__}:execute", LIBRARIES) as forks,
+        temporary_settings(set_defaults={PREFECT_WORKER_QUERY_SECONDS: POLL_SECONDS}),
+    ):
+        anyio.run(CheckoutWorker(forks, work_pool_name=pool, name=name).start)
 
 
 async def _resolve(flow_run: FlowRun) -> Flow[..., Any]:
@@ -120,6 +163,3 @@ def execute(environment: Mapping[str, str] = os.environ) -> None:
             name = client.read_flow(flow_run.flow_id).name
         run_flow(flow_named(name), flow_run=flow_run, return_type="state")
 
-
-if __name__ == "__main__":
-    execute()

@@ -17,7 +17,7 @@ from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.errors import LabError
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
-from tests.lab.system import Process, marked_processes
+from tests.lab.system import Process
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 
@@ -125,8 +125,9 @@ def test_a_killed_flow_goes_on_where_it_was(
     flow_run = _waiting(api)
     _approve(prefect, patch_site, flow_run, ASHA)
     _wait_for_record(patch_site, flow_run, "intent")
-    for process in _flow_processes(flow_run):
-        process.kill(signal.SIGKILL)
+    process = Process.of(int(str(api.run(flow_run)["infrastructure_pid"])))
+    assert process is not None
+    process.kill(signal.SIGKILL)
     assert api.until(flow_run, "Crashed")["state_name"] == "Crashed"
     prefect.process("server").kill(signal.SIGKILL)
     prefect.restart_server()
@@ -147,10 +148,6 @@ def _wait_for_record(site: DemoSite, flow_run: str, kind: str) -> None:
     while not any(record.kind == kind for record in _records(site, flow_run)):
         assert time.monotonic() < end, f"no {kind} in the ledger"
         time.sleep(0.05)
-
-
-def _flow_processes(flow_run: str) -> list[Process]:
-    return [process for process, value in marked_processes("PREFECT__FLOW_RUN_ID") if value == flow_run]
 
 
 def _until_again(api: PrefectApi, flow_run: str) -> dict[str, object]:

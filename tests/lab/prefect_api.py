@@ -56,7 +56,12 @@ class PrefectApi:
 
     def answer(self, flow_run: str, **answer: str) -> dict[str, Any]:
         """Resume a suspended run with an answer. Returns: what Prefect said of it."""
-        value: dict[str, Any] = self.post(f"flow_runs/{flow_run}/resume", {"run_input": answer})
+        value: dict[str, Any] = {}
+        for _ in range(100):
+            value = self.post(f"flow_runs/{flow_run}/resume", {"run_input": answer})
+            if "schema not found" not in str(value["details"].get("reason")):  # it suspends first, then asks
+                break
+            time.sleep(0.1)
         return value
 
     def form(self, flow_run: str) -> str:
