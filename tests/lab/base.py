@@ -8,15 +8,14 @@ interrupted build leaves nothing that could be taken for an image.
 import contextlib
 import fcntl
 import hashlib
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import debs
 from tests.lab.aptsource import AptSource, find_source, proxy_environment
+from tests.lab.cache import cache_folder, locked
 from tests.lab.spec import OPSPW_PASSWORD
 from tests.lab.system import require, run
 
@@ -67,16 +66,6 @@ class Base:
         return self.folder / "in-use"
 
 
-def cache_folder() -> Path:
-    """Say where images are kept.
-
-    Returns:
-        The lab's folder in the user's cache.
-    """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "lamplighter" / "lab"
-
-
 def ensure_base() -> Base:
     """Get the image, building it first if this recipe has none yet (about a minute, once).
 
@@ -91,8 +80,7 @@ def ensure_base() -> Base:
     if base.root.is_dir():
         return base
     require(["debootstrap", "dpkg-deb", "gcc", "setpriv", "unshare"])
-    base.folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(base.folder.parent / "build.lock"):
+    with locked(base.folder.parent / "build.lock"):
         if not base.root.is_dir():
             _clear_abandoned(base.folder.parent)
             _build(base, source)
@@ -165,13 +153,6 @@ def _isolated(argv: list[str | Path]) -> None:
         timeout=_BUILD_SECONDS,
         env=proxy_environment(),
     )
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _clear_abandoned(folder: Path) -> None:

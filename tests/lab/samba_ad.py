@@ -4,20 +4,15 @@ Provisioned once per recipe (a minute or less) and kept as an archive in the use
 in about two seconds. Nothing in the machine's /etc is changed.
 """
 
-import contextlib
-import fcntl
-import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import ldif
-from tests.lab.base import cache_folder
+from tests.lab.cache import kept_file
 from tests.lab.daemon import Daemon
 from tests.lab.pki import Ca
 from tests.lab.system import environment, require, run
@@ -220,46 +215,26 @@ def _write_conf(folder: Path, address: str) -> Path:
 def _provisioned() -> Path:
     """The archive of a provisioned domain, made first if this recipe has none yet."""
     version = run(["samba", "--version"]).strip()
-    recipe = repr((_REVISION, version, REALM, ADMIN_PASSWORD, SERVICE_PASSWORD)).encode() + _SEED.read_bytes()
-    path = cache_folder() / f"samba-ad-{hashlib.sha256(recipe).hexdigest()[:16]}.tar"
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.parent / "samba-ad.lock"):
-        if not path.exists():
-            for old in path.parent.glob("samba-ad-*.tar"):
-                old.unlink()
-            _provision(path)
-    return path
+    recipe = (_REVISION, version, REALM, ADMIN_PASSWORD, SERVICE_PASSWORD, _SEED.read_bytes())
+    return kept_file("samba-ad", recipe, _provision)
 
 
-def _provision(path: Path) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix="samba-ad-building-", dir=path.parent))
-    try:
-        folder = scratch / "ad"
-        run(
-            [
-                "samba-tool", "domain", "provision", f"--targetdir={folder}", "--server-role=dc",
-                f"--realm={REALM}", f"--domain={DOMAIN}", "--host-name=dc1", "--host-ip=127.0.0.1",
-                f"--adminpass={ADMIN_PASSWORD}", "--dns-backend=SAMBA_INTERNAL", "--use-rfc2307",
-                "--option=interfaces=127.0.0.1/8", "--option=bind interfaces only=yes",
-                f"--option=server services={_SERVICES}",
-            ],
-            timeout=300,
-        )
-        conf = _write_conf(folder, "127.0.0.1")
-        run(["/usr/bin/python3", _SEED, conf, BASE, SERVICE_PASSWORD], timeout=120)
-        shutil.rmtree(folder / "etc")
-        fresh = scratch / "fresh.tar"
-        with tarfile.open(fresh, "w") as archive:
-            archive.add(folder, ".", filter=lambda one: None if one.isfifo() or "msg." in one.name else one)
-        os.replace(fresh, path)  # noqa: PTH105 - one step
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _provision(scratch: Path) -> Path:
+    folder = scratch / "ad"
+    run(
+        [
+            "samba-tool", "domain", "provision", f"--targetdir={folder}", "--server-role=dc",
+            f"--realm={REALM}", f"--domain={DOMAIN}", "--host-name=dc1", "--host-ip=127.0.0.1",
+            f"--adminpass={ADMIN_PASSWORD}", "--dns-backend=SAMBA_INTERNAL", "--use-rfc2307",
+            "--option=interfaces=127.0.0.1/8", "--option=bind interfaces only=yes",
+            f"--option=server services={_SERVICES}",
+        ],
+        timeout=300,
+    )
+    conf = _write_conf(folder, "127.0.0.1")
+    run(["/usr/bin/python3", _SEED, conf, BASE, SERVICE_PASSWORD], timeout=120)
+    shutil.rmtree(folder / "etc")
+    fresh = scratch / "fresh.tar"
+    with tarfile.open(fresh, "w") as archive:
+        archive.add(folder, ".", filter=lambda one: None if one.isfifo() or "msg." in one.name else one)
+    return fresh
