@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from lamplighter.cli.common import Found, console, find_run
-from lamplighter.cli.show import print_deltas, print_plan
+from lamplighter.cli.show import print_to_approve
 from lamplighter.engine.run import drop_line, dropped_lines
 from lamplighter.errors import OrchestratorError, SelectionError, StoreError
 from lamplighter.model.approval import Decision
@@ -51,8 +51,7 @@ def approve(
     found = find_run(run, site)
     plan, data = found.plan()
     out = Console(stderr=True, highlight=False) if print_only else console()
-    print_plan(out, plan)
-    print_deltas(out, found, plan)
+    print_to_approve(out, found, plan)
     _open(found, plan)
     if not yes:
         _confirm(plan)

@@ -61,11 +61,16 @@ def print_times(out: Console, found: Found) -> None:
         out.print(f"  [dim]{escape(what):<22}[/] {escape(text)}", soft_wrap=True)
 
 
-def print_plan(out: Console, plan: Plan) -> None:
-    """A plan at a glance: its head, then a row for hosts of one wave that get the same."""
+def print_head(out: Console, plan: Plan) -> None:
+    """What a plan is, without its steps."""
     out.print(f"[bold]{escape(plan.runbook)} at {escape(plan.site)}[/] {escape(plan.run)}")
     for name, value in facts_of(plan):
         out.print(f"  [dim]{name:<16}[/] {escape(value)}", soft_wrap=True)
+
+
+def print_plan(out: Console, plan: Plan) -> None:
+    """A plan at a glance: its head, then a row for hosts of one wave that get the same."""
+    print_head(out, plan)
     made = table("", ("wave", "hosts", "what", "to note"), ())
     for wave, names, host in alike(plan):
         what = "\n".join(f"{step.id}: {step.summary}" for step in host.steps)
@@ -74,6 +79,16 @@ def print_plan(out: Console, plan: Plan) -> None:
         why = coloured(host.end, f"{host.end}: {host.reason}")
         made.add_row("-", escape(host.host), why, escape("\n".join(host.notes)))
     out.print(made)
+
+
+def print_to_approve(out: Console, found: Found, plan: Plan) -> None:
+    """What is to be signed: the plan, or what differs when it takes up one that was approved before."""
+    if not found.records[0].get("replans"):
+        print_plan(out, plan)
+        return
+    print_head(out, plan)
+    print_deltas(out, found, plan)
+    out.print(f"  [dim]{'Every step of it':<16}[/] lamplighter show {escape(plan.run)}")
 
 
 def print_deltas(out: Console, found: Found, plan: Plan) -> None:

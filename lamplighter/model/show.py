@@ -116,10 +116,8 @@ def _window(plan: Plan) -> str:
 
 def plan_page(plan: Plan) -> str:
     """The plan as an approver reads it."""
-    lines = [f"## {escape(plan.runbook)} at {escape(plan.site)}: {escape(plan.run)}", "", "| | |"]
-    lines += ["|---|---|"]
-    lines += [f"| **{name}** | {_foldable(value)} |" for name, value in facts_of(plan)]
-    lines += ["", "### What will be done", "", "| wave | hosts | steps | to note |", "|---|---|---|---|"]
+    lines = [*_head(plan), "### What will be done", ""]
+    lines += ["| wave | hosts | steps | to note |", "|---|---|---|---|"]
     lines += [_group_row(*group) for group in alike(plan)]
     still = [host for host in plan.hosts if not host.steps]
     if still:
@@ -131,6 +129,12 @@ def plan_page(plan: Plan) -> str:
         if len(still) > MAX_HOSTS:
             lines += ["", f"{len(still) - MAX_HOSTS} more: `lamplighter show {plan.run}` lists every one."]
     return "\n".join(lines)
+
+
+def _head(plan: Plan) -> list[str]:
+    title = f"## {escape(plan.runbook)} at {escape(plan.site)}: {escape(plan.run)}"
+    rows = (f"| **{name}** | {_foldable(value)} |" for name, value in facts_of(plan))
+    return [title, "", "| | |", "|---|---|", *rows, ""]
 
 
 def _foldable(value: str) -> str:
@@ -189,7 +193,7 @@ def gate_page(
         result: the gate's answer now.
         number: of the question, from 1.
         replans: id of the earlier run that the plan takes up; empty for none.
-        deltas: how it differs from what was approved for that run: it is read first.
+        deltas: how it differs from what was approved for that run: then that is shown, and no more.
     """
     lines = ["# Waiting for approval", ""]
     if number > 1:
@@ -205,14 +209,13 @@ def gate_page(
         f"`lamplighter approve {plan.run} --print` writes into the form below. "
         "Rejecting needs no signature: choose reject, and say why."
     )
-    lines += ["", how, "", *_taken_up(replans, deltas)]
-    return "\n".join(lines) + plan_page(plan)
+    lines += ["", how, ""]
+    return "\n".join(lines) + (_difference_page(plan, replans, deltas) if deltas else plan_page(plan))
 
 
-def _taken_up(replans: str, deltas: Sequence[HostDelta]) -> list[str]:
-    if not deltas:
-        return []
-    lines = [f"### What differs from {escape(replans)}, which left this undone", ""]
+def _difference_page(plan: Plan, replans: str, deltas: Sequence[HostDelta]) -> str:
+    """What an approver of the earlier plan has not seen yet."""
+    lines = [*_head(plan), f"### What differs from {escape(replans)}, which left this undone", ""]
     lines += ["| host | how it ended then | what is different now |", "|---|---|---|"]
     lines += [
         f"| {escape(one.host)} | {escape(one.before)} | {'<br>'.join(map(escape, one.now))} |"
@@ -220,7 +223,7 @@ def _taken_up(replans: str, deltas: Sequence[HostDelta]) -> list[str]:
     ]
     if len(deltas) > MAX_HOSTS:
         lines += ["", f"{len(deltas) - MAX_HOSTS} more: `lamplighter replan {escape(replans)}`"]
-    return [*lines, ""]
+    return "\n".join([*lines, "", f"Every step of it: `lamplighter show {plan.run}`"])
 
 
 def _progress(result: GateResult) -> str:

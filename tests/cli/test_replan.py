@@ -90,18 +90,27 @@ def test_a_drifted_host_is_planned_anew_and_only_the_difference_shown(
         shown = capsys.readouterr().out
         assert "left by" in shown
         assert "1 of 1 hosts would be changed" in shown
-        takes_it_up(site, capsys)
+        takes_it_up(site, capsys, monkeypatch)
 
 
-def takes_it_up(site: DemoSite, capsys: pytest.CaptureFixture[str]) -> None:
-    """The approver of the next run sees, before all else, what differs."""
+def takes_it_up(
+    site: DemoSite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The approver of the next run sees what differs, and nothing else."""
     with opened(site, NEXT, RUN) as run:
         plan = run.make_plan(run.survey())
         page = gate_page(plan, run.check_gate(), 1, RUN, deltas(run.store, "demo", RUN, plan))
-    before, _, after = page.partition("### What will be done")
     told = r"What differs from .*0000000d.*\| solo \| drifted: .*lab-web.*→ absent"
-    assert re.search(told, before, re.DOTALL)
-    assert "What differs" not in after
+    assert re.search(told, page, re.DOTALL)
+    assert plan.digest[:20] in page
+    assert "What will be done" not in page
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: "no")
+    with pytest.raises(SystemExit):
+        main(["approve", NEXT, "--key", str(site.key(APPROVERS[0]))])
+    asked = capsys.readouterr().out
+    assert f"left by {RUN}" in asked
+    assert f"lamplighter show {NEXT}" in asked
+    assert "to note" not in asked
     with opened(site, NEXT) as run:
         assert run.request.replans == RUN, "the ledger says so, whatever the parameters say by now"
     with pytest.raises(SystemExit):
