@@ -105,16 +105,16 @@ class _ForkStarter:
     async def start(
         self, flow_run: FlowRun, task_status: TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """Start it, tell its id, and wait for its end; a worker that is stopped stops it."""
+        """Start it, tell its id, and wait for its end.
+
+        A worker that is stopped does not wait: Prefect sends its runs SIGTERM, and they drain by themselves.
+        """
         port, token = self._control.register(flow_run.id)
         variables = {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
         run = await self._forks.fork({RUN_ID: str(flow_run.id), **variables})
         try:
             task_status.started(ProcessHandle(cast("anyio.abc.Process", run)))
             await run.wait()
-        except BaseException:
-            run.terminate()
-            raise
         finally:
             run.close()
 

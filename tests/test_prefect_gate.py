@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 TAGS = {"owner:msp", "function:patch-management", "change:normal", "gate:internal", "site:demo"}
 ASHA = APPROVERS[0]
 MSP = APPROVERS[2]
+KINDS = ("intent", "outcome")
 
 
 @pytest.fixture
@@ -125,9 +126,7 @@ def test_a_killed_flow_goes_on_where_it_was(
     flow_run = _waiting(api)
     _approve(prefect, patch_site, flow_run, ASHA)
     _wait_for_record(patch_site, flow_run, "intent")
-    process = Process.of(int(str(api.run(flow_run)["infrastructure_pid"])))
-    assert process is not None
-    process.kill(signal.SIGKILL)
+    _process(api, flow_run).kill(signal.SIGKILL)
     assert api.until(flow_run, "Crashed")["state_name"] == "Crashed"
     prefect.process("server").kill(signal.SIGKILL)
     prefect.restart_server()
@@ -141,6 +140,31 @@ def test_a_killed_flow_goes_on_where_it_was(
     for host in patch_site.estate:
         log = host.read("/var/log/dpkg.log")
         assert log.count(" upgrade lab-web:all 1.0 1.1") == 1
+
+
+def test_a_worker_that_is_stopped_lets_its_run_close_what_it_began(
+    api: PrefectApi, prefect: PrefectStack, patch_site: DemoSite
+) -> None:
+    flow_run = _waiting(api, "alpha")
+    _approve(prefect, patch_site, flow_run, ASHA)
+    _wait_for_record(patch_site, flow_run, "intent")
+    run, worker = _process(api, flow_run), prefect.process("worker-msp")
+    worker.kill(signal.SIGTERM)
+    assert worker.wait(30)
+    assert run.wait(60)
+    records = _records(patch_site, flow_run)
+    begun, closed = ([one.fields["step"] for one in records if one.kind == kind] for kind in KINDS)
+    assert begun == closed
+    prefect.start_worker("msp")
+    prefect.lamplighter("resume", _run_id(flow_run))
+    ended = _until_again(api, flow_run)
+    assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "1 changed")
+
+
+def _process(api: PrefectApi, flow_run: str) -> Process:
+    process = Process.of(int(str(api.run(flow_run)["infrastructure_pid"])))
+    assert process is not None
+    return process
 
 
 def _wait_for_record(site: DemoSite, flow_run: str, kind: str) -> None:
