@@ -39,8 +39,8 @@ costs itself. Memory is that of the largest single process, which is all of Lamp
 Ansible's 50.""",
     "prefect": """\
 The same reading run over the same 200 hosts, with its ledger and its report, once through Prefect (from
-the request over the API to the state it ends in: a worker polls each second, starts a process, loads
-Prefect and the flow) and once as a process without Prefect (`tests/bench/engines/read_run.py`), in turn.""",
+the request over the API to the state it ends in: a worker polls each second and forks a process, which loads
+the flow) and once as a process without Prefect (`tests/bench/engines/read_run.py`), in turn.""",
     "simulated": """\
 A whole gated run (survey, plan, signature, four waves of two steps a host, verify, seal) over hosts
 simulated with 5 to 20 ms latency, 50 at once; ledger, leases and signatures are real and on disk. Each
