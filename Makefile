@@ -1,7 +1,7 @@
 # Lamplighter. `make demo` and `make test` do all the set-up they need; `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup system kerberos demo demo-down test lint bench torture lock docs sync clean
+.PHONY: help setup system kerberos base demo demo-down test lint bench torture lock docs sync clean
 
 PYTHON ?= python3
 VENV   := .venv
@@ -37,6 +37,9 @@ $(KRB5): requirements-kerberos.lock $(STAMP)
 	@touch $@
 
 kerberos: $(KRB5) ## the optional extra, built from source (its system packages as root)
+
+base: $(STAMP)
+	@$(BIN)/python -m tests.lab base
 
 demo: ## a real patch run on sandbox hosts, from nothing; APPROVE=by-hand waits for you
 	@tools/need-root "make demo starts real hosts in network namespaces"

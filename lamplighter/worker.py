@@ -92,7 +92,9 @@ class CheckoutWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerR
                     task_status.started(handle.pid)
         if not found or found[0].status_code is None:
             raise RuntimeError("the flow run's process could not be started")
-        return BaseWorkerResult(status_code=found[0].status_code, identifier=str(handle.pid))
+        # The executor has reported how it ended. Told of it, the worker would report a crash once more, and
+        # perhaps only after the run was resumed.
+        return BaseWorkerResult(status_code=0, identifier=str(handle.pid))
 
 
 class _ForkStarter:

@@ -155,7 +155,7 @@ def test_an_upgrade_and_the_reboot_it_asks_for(estate: Estate) -> None:
     assert host.read("/run/reboot-required.pkgs") == "lab-kernel\n"
 
     before = host.boot_id()
-    assert ssh(estate, host, "sudo reboot").returncode == 255
+    assert ssh(estate, host, "sudo reboot").returncode in {0, 255}  # its end may just get through
     host.wait_reboot(before)
     after = ssh(estate, host, "cat /proc/sys/kernel/random/boot_id /proc/uptime; ls /run").stdout
     assert after.split()[0] == host.boot_id() != before
@@ -277,7 +277,7 @@ def test_a_frozen_host_accepts_and_says_nothing(estate: Estate) -> None:
 def test_power_off_is_off_until_power_on(estate: Estate) -> None:
     host = host_of(estate, "web2")
     host.write("/var/lib/kept", "yes\n")
-    assert ssh(estate, host, "sudo poweroff").returncode == 255
+    assert ssh(estate, host, "sudo poweroff").returncode in {0, 255}
     assert wait_until(lambda: host.state == "off", 5)
     assert ssh(estate, host, "true").returncode == 255
     with pytest.raises(LabError, match="is not up"):

@@ -150,8 +150,8 @@ def test_a_worker_that_is_stopped_lets_its_run_close_what_it_began(
     _wait_for_record(patch_site, flow_run, "intent")
     run, worker = _process(api, flow_run), prefect.process("worker-msp")
     worker.kill(signal.SIGTERM)
-    assert worker.wait(30)
-    assert run.wait(60)
+    assert worker.wait(90)
+    assert run.wait(30)
     records = _records(patch_site, flow_run)
     begun, closed = ([one.fields["step"] for one in records if one.kind == kind] for kind in KINDS)
     assert begun == closed

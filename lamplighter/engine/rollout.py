@@ -29,7 +29,7 @@ from lamplighter.model.outcome import Evidence, HostOutcome, Outcome, RunState, 
 from lamplighter.model.plan import HostPlan, Plan
 from lamplighter.model.waves import overspent
 
-DRAIN_SECONDS = 30.0
+DRAIN_SECONDS = 20.0  # Prefect kills a run 30 s after it has told it to stop
 Progress = Callable[[HostOutcome], None]
 GONE = "the host is not in the inventory any more"
 STOPPED = Outcome(StepResult.UNKNOWN, Evidence("the worker was stopped while it ran"))

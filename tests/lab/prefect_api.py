@@ -68,7 +68,7 @@ class PrefectApi:
         """Read what stands above the form of the question that is open."""
         keyset = self.run(flow_run)["state"]["state_details"]["run_input_keyset"]
         request = urllib.request.Request(f"{self._base}/flow_runs/{flow_run}/input/{keyset['description']}")  # noqa: S310
-        return str(json.loads(_patiently(request)))
+        return str(json.loads(_patiently(request, 404)))  # Prefect suspends first, and then stores the form
 
     def task_runs(self, flow_run: str) -> list[str]:
         """List the names of a run's task runs."""
@@ -81,15 +81,15 @@ class PrefectApi:
         return {artifact["key"]: artifact for artifact in found}
 
 
-def _patiently(request: urllib.request.Request) -> bytes:
-    """Ask again while the server says 503: SQLite is busy, as it often is on a small machine."""
+def _patiently(request: urllib.request.Request, *also: int) -> bytes:
+    """Ask again while the server says 503 (SQLite is busy, as it often is on a small machine) or `also`."""
     for _ in range(20):
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - loopback
                 text: bytes = answer.read()
                 return text
         except urllib.error.HTTPError as error:
-            if error.code != 503:
+            if error.code not in {503, *also}:
                 raise
             error.close()
             time.sleep(0.5)
