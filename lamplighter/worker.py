@@ -13,6 +13,7 @@ carries out `execute`.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
@@ -29,7 +30,6 @@ from prefect.runner._control_channel import ControlChannel
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle
 from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, get_current_settings, temporary_settings
-from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from lamplighter.derive.catalogue import home, named
@@ -138,7 +138,6 @@ def serve(pool: str, name: str) -> None:
         pool: made if need be.
         name: of this worker, as the UI shows it.
     """
-    setup_signal_handlers_worker(os.getpid(), f"the worker {name}", print)
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     # Hooks of a run that was killed are the worker's to call.
     hooks = {"PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false"}
@@ -146,7 +145,21 @@ def serve(pool: str, name: str) -> None:
         ForkServer(home(), {**os.environ, **settings, **hooks}, f"{__name__}:execute", LIBRARIES) as forks,
         temporary_settings(set_defaults={PREFECT_WORKER_QUERY_SECONDS: POLL_SECONDS}),
     ):
-        anyio.run(CheckoutWorker(forks, work_pool_name=pool, name=name).start)
+        anyio.run(_work, CheckoutWorker(forks, work_pool_name=pool, name=name))
+
+
+async def _work(worker: CheckoutWorker) -> None:
+    """Until a signal; Prefect's own handlers raise wherever the worker happens to be, which may be lost."""
+    async with anyio.create_task_group() as group:
+
+        async def listen() -> None:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    group.cancel_scope.cancel()
+
+        group.start_soon(listen)
+        await worker.start()
+        group.cancel_scope.cancel()
 
 
 async def _resolve(flow_run: FlowRun) -> Flow[..., Any]:
