@@ -16,6 +16,7 @@ FLAGS = (
 )
 SECONDS = 60
 TRIES = 3
+BUSY = 503  # what Prefect says when SQLite is, as it often is on a small machine
 
 
 class Browser:
@@ -109,8 +110,12 @@ class Browser:
 
         Errors: LabError with what the server said against it.
         """
-        with self.page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
-            self.page.get_by_role("button", name="Submit").click()
+        for _ in range(10):
+            with self.page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
+                self.page.get_by_role("button", name="Submit").click()
+            if made.value.status != BUSY:
+                break
+            self.page.wait_for_timeout(500)
         if not made.value.ok:
             raise LabError(f"not started: {made.value.status} {made.value.text()[:300]}")
         return str(made.value.json()["id"])
