@@ -12,7 +12,6 @@ server; its libraries must not start threads, which a fork would lose.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import json
@@ -57,11 +56,6 @@ class Forked:
         await anyio.wait_readable(self._pidfd)
         await anyio.wait_readable(self._answers)
         self.returncode = int(self._answers.recv(_NUMBER) or UNKNOWN)
-
-    def terminate(self) -> None:
-        """Send it SIGTERM: a run stops issuing, drains, closes what it began, and ends."""
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
     def close(self) -> None:
         """Watch it no more; it goes on."""

@@ -177,4 +177,3 @@ def execute(environment: Mapping[str, str] = os.environ) -> None:
         with get_client(sync_client=True) as client:
             name = client.read_flow(flow_run.flow_id).name
         run_flow(flow_named(name), flow_run=flow_run, return_type="state")
-

@@ -93,7 +93,7 @@ def test_a_run_holds_no_wire_of_another(server: ForkServer, home: Path) -> None:
         others = [await server.fork({"DO": "time.sleep(20)"}) for _ in range(3)]
         await end(await server.fork({"DO": "os.system('ls -l /proc/$PPID/fd > fds')"}))
         for run in others:
-            run.terminate()
+            os.kill(run.pid, signal.SIGTERM)
             assert await end(run) == -signal.SIGTERM
 
     anyio.run(main)
