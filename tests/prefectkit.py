@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lamplighter.derive.catalogue import discover
+from lamplighter.derive.prefect_yaml import deployment_name, prefect_yaml
 from lamplighter.ledger import read_ledger
 from lamplighter.model.chain import Record
+from lamplighter.site import load_site
 from lamplighter.store import Store, open_store
 from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.errors import LabError
 from tests.lab.prefect_api import PrefectApi
-from tests.lab.prefect_stack import PrefectStack
+from tests.lab.prefect_stack import ROOT, PrefectStack
 
 ASHA, KIRAN, PRIYA = APPROVERS
 
@@ -100,6 +104,22 @@ class Desk:
         before = path.read_text()
         with _reads(path, yaml.safe_dump({**yaml.safe_load(before), **changes}, sort_keys=False)):
             yield
+
+    @contextlib.contextmanager
+    def deployed(self, *deployments: Mapping[str, Any]) -> Iterator[None]:
+        """The site declares these as well, with their schedules, and they are deployed for a while."""
+        declared = [*yaml.safe_load((self.site.path / "site.yaml").read_text())["deployments"], *deployments]
+        with self.site_says(deployments=declared):
+            site = load_site(self.site.path)
+            site = replace(site, deployments=site.deployments[-len(deployments) :])
+            self.prefect.deploy(prefect_yaml(discover(ROOT), [site]))
+            try:
+                yield
+            finally:
+                for one in site.deployments:
+                    name = f"deployments/name/{one.runbook}/{deployment_name(site, one)}"
+                    found = self.api.post(name)
+                    self.api.post(f"deployments/{found['id']}", {}, "DELETE")
 
     @contextlib.contextmanager
     def delegated(self) -> Iterator[None]:

@@ -189,7 +189,7 @@ def _service(url: str, address: str) -> NotifyBase | str:
     if not here and not service.verify_certificate:
         return "the URL says verify=no, and an unproven server gets no notices"
     if isinstance(service, NotifyEmail):
-        service.notify_format = NotifyFormat.TEXT
+        service.notify_format = (NotifyFormat.TEXT,)  # type: ignore[assignment]  # its type is one value's
     service.socket_connect_timeout = min(service.socket_connect_timeout, CONNECT_SECONDS)
     service.socket_read_timeout = min(service.socket_read_timeout, READ_SECONDS)
     return service

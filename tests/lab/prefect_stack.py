@@ -131,9 +131,13 @@ class PrefectStack:
         )
         self._wait(name, lambda: self._has_worker(pool))
 
-    def deploy(self) -> None:
-        """Create every deployment of the checkout's prefect.yaml."""
-        self.prefect("--no-prompt", "deploy", "--all")
+    def deploy(self, text: str = "") -> None:
+        """Create every deployment of a `prefect.yaml`. Args: text, of it; the checkout's when empty."""
+        file = ROOT / "prefect.yaml"
+        if text:
+            file = self.folder / "prefect.yaml"
+            file.write_text(text, encoding="utf-8")
+        self.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
 
     def prefect(self, *words: str) -> str:
         """Run a prefect command against this server.
