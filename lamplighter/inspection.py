@@ -211,7 +211,8 @@ class _Judge:
             self._policy = self._policies(read_plan(plan).runbook)
             self._dropped = dropped_lines(self._store, sha256(plan))
         dropped = [line for line in self._dropped if line not in recorded and _counts_by(line, when)]
-        standing = tuple(line for line in self._policy.standing if _counts_by(line, when))
+        lying = dict.fromkeys([*self._policy.standing, *recorded])  # taken away since, but the run had it
+        standing = tuple(line for line in lying if _counts_by(line, when))
         return evaluate(plan, [*recorded, *dropped], replace(self._policy, standing=standing), when)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from lamplighter.model.approval import NAMESPACE, Decision, Statement
-from lamplighter.model.canonical import canonical
-from lamplighter.model.envelope import Envelope
+from lamplighter.model.canonical import canonical, sha256
+from lamplighter.model.envelope import Envelope, read_line
 from lamplighter.model.gate import Gate, GatePolicy, GateResult, Requirement, evaluate
 from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import HostPlan, Limits, Plan, Requester, Step
@@ -94,9 +94,19 @@ def cases() -> Iterator[GateCase]:
 def run(data: dict[str, Any]) -> GateResult:
     """Evaluate a case."""
     plan = make_plan(data.get("plan", {}))
-    lines = [make_line(spec, plan) for spec in data.get("lines", [])]
-    policy = make_policy(data, plan)
+    made = [(spec, make_line(spec, plan)) for spec in data.get("lines", [])]
+    lines = [line for spec, line in made if not in_folder(spec)]
+    policy = replace(
+        make_policy(data, plan),
+        standing=tuple(line for spec, line in made if in_folder(spec)),
+        against=frozenset(sha256(read_line(line).statement) for spec, line in made if spec.get("counted")),
+    )
     return evaluate(plan.to_bytes() + data.get("append", "").encode(), lines, policy, NOW + data.get("at", 0))
+
+
+def in_folder(spec: dict[str, Any]) -> bool:
+    """Whether the line lies in the site's folder; standing approvals do, unless the case says otherwise."""
+    return bool(spec.get("in_folder", "standing" in spec))
 
 
 def address(name: str) -> str:
@@ -156,7 +166,7 @@ def make_line(spec: dict[str, Any], plan: Plan) -> str:
         wanted["limits"] = Limits(**wanted.get("limits", {}))
         statement, namespace = Standing(**common, **wanted).to_bytes(), STANDING
     else:
-        about = {"this": plan.digest, "other": other_digest()}[spec.get("plan", "this")]
+        about = _about(spec.get("plan", "this"), plan)
         made = Statement(
             about, Decision(spec.get("decision", "approve")), reason=spec.get("reason", ""),
             revokes=spec.get("revokes", ""), **common,
@@ -169,6 +179,13 @@ def make_line(spec: dict[str, Any], plan: Plan) -> str:
     if spec.get("tamper"):
         statement = statement.replace(b'"reason":""', b'"reason":"x"')
     return Envelope(statement, signature).to_line()
+
+
+def _about(which: str | dict[str, Any], plan: Plan) -> str:
+    """Digest of this plan, of another, or of the standing approval that the case describes."""
+    if isinstance(which, dict):
+        return sha256(read_line(make_line(which, plan)).statement)
+    return {"this": plan.digest, "other": other_digest()}[which]
 
 
 def _object(statement: bytes) -> dict[str, Any]:

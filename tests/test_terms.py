@@ -182,7 +182,7 @@ def test_the_msp_decides_nothing(make: Make) -> None:
     site = load_site(lab.path)
     now = int(lab.clock.time())
     assert stage_for(RUNBOOK, site, lab.store, now).stage is Stage.SHADOW
-    assert list(kept(lab.store, site, RUNBOOK.function, now).refused.values()) == ["wrong-party"]
+    assert [one.why for one in kept(lab.store, site, RUNBOOK.function, now).rulings] == ["wrong-party"]
 
 
 def test_a_record_that_cannot_be_read_takes_away_what_any_could(make: Make) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from lamplighter.engine.stages import evidence_key, keep_decision, kept
 from lamplighter.errors import LedgerBrokenError, SigningError
 from lamplighter.ledger import read_ledger
+from lamplighter.model.attest import Code
 from lamplighter.model.history import replay
 from lamplighter.model.responsibility import Function
-from lamplighter.model.stage import Decision, judge
+from lamplighter.model.stage import Decision, judge, ruling_of
 from lamplighter.model.track import RunSeen, Track, track
 from lamplighter.seals import runs_of
 from lamplighter.site import Site
@@ -22,8 +23,8 @@ class Gathered:
     """What a decision is made on.
 
     Attributes:
-        track: since the last decision that counts.
-        last: that decision; None when there is none.
+        track: since the last decision.
+        last: that decision, whether it still counts or not; None when there is none.
     """
 
     track: Track
@@ -37,8 +38,8 @@ def gather(function: Function, site: Site, store: Store, now: int) -> Gathered:
         LedgerBrokenError: one does not verify; nothing is decided on a record that was edited.
         StoreError: the store cannot be read.
     """
-    decisions = kept(store, site, function.id, now).decisions
-    last = max(decisions, key=lambda one: one.not_before, default=None)
+    ruling = ruling_of(kept(store, site, function.id, now).rulings)
+    last = ruling.decision if ruling else None
     since = last.not_before if last else 0
     return Gathered(track(function.id, site.name, _runs(function, site, store), since, now), last)
 
@@ -69,9 +70,10 @@ def decide(store: Store, site: Site, line: str, found: Track, now: int) -> None:
         SigningError: it does not count; nothing was kept.
     """
     judged = judge(line, site.name, found.function, site.trust, now)
-    if not isinstance(judged, Decision):
+    if judged is None or not judged.counts:
+        why = judged.why if judged else Code.WRONG_DIGEST
         raise SigningError(
-            f"the decision does not count: {judged}", changed="Nothing was kept",
+            f"the decision does not count: {why}", changed="Nothing was kept",
             advice="It takes a person of internal IT with a key listed for lamplighter-stage@v1 in approvers",
         )
     store.put_new(evidence_key(found.function, found.digest), found.to_bytes())

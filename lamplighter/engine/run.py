@@ -189,7 +189,8 @@ class Run:
 
     def _policy(self) -> GatePolicy:
         """The site's people and keys as they stand on disk now."""
-        return load_site(self.site.path).gate_policy(self.request.runbook.id, self.store)
+        policy = load_site(self.site.path).gate_policy(self.request.runbook.id, self.store)
+        return replace(policy, against=frozenset(self.history.against))
 
     # --- gate -------------------------------------------------------------------------------------
 
@@ -236,7 +237,7 @@ class Run:
             for approval in result.approvals:
                 self.store.swap(f"approvals/used/{approval}", None, self.history.plan.encode())
             result = self._judge()
-        if result.passed != self.history.passed:
+        if result.passed != self.history.passed or not self.history.against.issuperset(result.against):
             self._record_gate(result)
         return result
 
@@ -249,6 +250,7 @@ class Run:
         self.journal.record(
             "gate", passed=result.passed, plan=self.history.plan, signed=list(result.signed),
             refused=[[recordable(name), code] for name, code in result.refused], approvals=list(standing),
+            against=list(result.against),
         )
 
     def _open_review(self, plan: Plan) -> None:

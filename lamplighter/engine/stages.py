@@ -1,7 +1,7 @@
 """Stages in a site's store: decisions and demotions below `stages/<function>/`, and what is in force.
 
 Nothing in the store can raise a stage but a line internal IT signed. Whoever can delete there could take a
-demotion back; the ledger of the run it came from, and the site's chain, still show it.
+demotion or a lowering decision back; the ledger of the run it came from, and the site's chain, still show it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lamplighter.model.outcome import RunState
 from lamplighter.model.party import Party
 from lamplighter.model.responsibility import Function
 from lamplighter.model.runbook import Runbook
-from lamplighter.model.stage import Decision, Demotion, InForce, Stage, Trigger, demotes, in_force, judge
+from lamplighter.model.stage import Demotion, InForce, Ruling, Stage, Trigger, demotes, in_force, judge
 from lamplighter.site import Site
 from lamplighter.store import Store
 
@@ -30,14 +30,12 @@ class Kept:
     """What the store holds on a function.
 
     Attributes:
-        decisions: those that count now.
+        rulings: what was decided, whether it counts or not.
         demotions: all.
-        refused: why the others do not count, by the end of their key.
     """
 
-    decisions: tuple[Decision, ...]
+    rulings: tuple[Ruling, ...]
     demotions: tuple[Demotion, ...]
-    refused: Mapping[str, str]
 
 
 def keep_decision(store: Store, function: str, line: str) -> str:
@@ -67,20 +65,17 @@ def keep_demotion(store: Store, function: str, demotion: Demotion) -> bool:
 
 
 def kept(store: Store, site: Site, function: str, now: int) -> Kept:
-    """Read what the store holds on a function, each decision checked as of now."""
-    decisions, demotions, refused = [], [], {}
+    """Read what the store holds on a function, each decision judged as of now."""
+    rulings, demotions = [], []
     for key in store.list(_folder(function)):
         name = key.rpartition("/")[2]
         data = store.get(key, limit=MAX_LINE) or b""
         if name.startswith(DECISION):
             found = judge(data.decode("ascii", "replace"), site.name, function, site.trust, now)
-            if isinstance(found, Decision):
-                decisions.append(found)
-            else:
-                refused[name] = found
+            rulings += [found] if found else []
         elif name.startswith(DEMOTION):
             demotions.append(_demotion(data, name, now))
-    return Kept(tuple(decisions), tuple(demotions), refused)
+    return Kept(tuple(rulings), tuple(demotions))
 
 
 def stage_of(
@@ -97,7 +92,7 @@ def stage_of(
     found = kept(store, site, function.id, now)
     watched = Trigger.CODE_CHANGE in function.demote_on
     code = {name: code_digest(one) for name, one in runbooks.items() if one.changes} if watched else None
-    return in_force(function.stage, found.decisions, found.demotions, code)
+    return in_force(function.stage, found.rulings, found.demotions, code)
 
 
 def stage_for(runbook: Runbook, site: Site, store: Store, now: int) -> InForce:

@@ -63,11 +63,13 @@ class Attested:
         statement: the signed bytes; now they may be parsed.
         key: that signed.
         signers: the lines of `approvers` that list the key for the namespace; never empty.
+        revoked: the key has been revoked since; only ever so when `attest` was asked about the past.
     """
 
     statement: bytes
     key: PublicKey
     signers: tuple[Signer, ...]
+    revoked: bool = False
 
     def valid_until(self, when: float) -> int:
         """The first second after `when` at which the key is no longer valid; 0 when it is not valid then."""
@@ -75,13 +77,15 @@ class Attested:
         return max((last + 1 if last else NEVER for last in valid), default=0)
 
 
-def attest(line: str, namespace: str, trust: Trust) -> Attested | Code:
+def attest(line: str, namespace: str, trust: Trust, *, past: bool = False) -> Attested | Code:
     """Check the signature on a line and that its key is one of the site's.
 
     Args:
         line: as pasted or stored; may be hostile.
         namespace: what the signature must be for.
         trust: the site's keys.
+        past: whose key it *was* is asked, so that a revoked one is told and not refused. Only what takes
+            something away may be judged so: losing a key must not give back what was taken with it.
 
     Returns:
         The attested bytes, or why not. Never raises on hostile input.
@@ -95,22 +99,30 @@ def attest(line: str, namespace: str, trust: Trust) -> Attested | Code:
         return Code.BAD_SIGNATURE
     if signature.namespace != namespace:
         return Code.WRONG_NAMESPACE
-    if signature.key in trust.revoked:
+    revoked = signature.key in trust.revoked
+    if revoked and not past:
         return Code.KEY_REVOKED
     signers = trust.signers.of(signature.key)
     if not signers:
-        return Code.UNKNOWN_KEY
+        return Code.KEY_REVOKED if revoked else Code.UNKNOWN_KEY
     listed = tuple(signer for signer in signers if signer.signs_in(namespace))
     if not listed:
         return Code.WRONG_NAMESPACE
-    return Attested(envelope.statement, signature.key, listed)
+    return Attested(envelope.statement, signature.key, listed, revoked)
 
 
-def person_of(attested: Attested, name: str, trust: Trust) -> Person | Code:
-    """The person a statement names, when the key that signed it is listed for exactly them."""
+def person_of(attested: Attested, name: str, trust: Trust, *, past: bool = False) -> Person | Code:
+    """The person a statement names, when the key that signed it is listed for exactly them.
+
+    Args:
+        attested: see `attest`.
+        name: as the statement has it.
+        trust: the site's people.
+        past: somebody who has left is still told; see `attest`.
+    """
     if any(signer.principal != name for signer in attested.signers):
         return Code.UNKNOWN_KEY
     person = trust.people.get(name)
-    if person is None or person.left or person.id != name:
+    if person is None or (person.left and not past) or person.id != name:
         return Code.UNKNOWN_PERSON
     return person

@@ -17,12 +17,13 @@ time. It never raises on hostile input, and answers no whenever it is unsure. It
  7. An approval counts from `not_before` to `expires`, and no longer than the gate's `max_age` from its
     `not_before`. Its id serves one plan only.
  8. A reject, by anybody of a party the gate names, is final. So is a revoke: of one approval if it names
-    one, of all of them otherwise. They do not expire, nor does the signer's key expire under them, so
-    that time alone never opens a closed gate.
+    one, of all of them otherwise. They are judged as of when they were made, and by nothing later: they do
+    not expire, and neither the end or loss of the key nor the signer's leaving opens a closed gate.
  9. A gate without requirements never passes, nor one that cannot be met.
 10. The site's minimum gate tightens the plan's (`stricter`), and never loosens it.
 11. `standard` changes may also pass on standing approvals, judged by the same rules but for `max_age`: a
-    standing approval ends when it says so (`lamplighter.model.standing`).
+    standing approval ends when it says so (`lamplighter.model.standing`). It counts only while it lies in
+    the site's folder: the same line handed in, or left in the store, opens nothing.
 12. `emergency` changes pass on one second person of either party who holds the role `emergency`. The
     request must be signed, for there is no second person where the first is not known.
 """
@@ -79,8 +80,10 @@ class GateResult:
             passed. Ask again then, or when there are new lines.
         approvals: ids of the approvals that count and serve this plan alone, sorted: to be marked as used.
             Standing approvals serve many plans and are not among them.
-        rejected: True when a reject, or a revoke of all approvals, is final: no signature opens this plan
-            again.
+        closed: who rejected the plan or revoked all its approvals, which is final: no signature opens it
+            again. Empty when nobody did.
+        against: digests of the rejects and revokes that count, sorted: kept in the run's ledger, they count
+            for as long as the run lives (`GatePolicy.against`).
     """
 
     passed: bool
@@ -91,6 +94,7 @@ class GateResult:
     valid_until: int = 0
     approvals: tuple[str, ...] = ()
     closed: str = ""
+    against: tuple[str, ...] = ()
 
 
 def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, now: int) -> GateResult:
@@ -128,6 +132,7 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
         valid_until=0 if needed else _valid_until(case, counted, closings),
         approvals=tuple(sorted(vote.id for vote in counted if vote.about == case.digest)),
         closed=closed,
+        against=tuple(sorted({vote.digest for vote in closings if now >= vote.starts})),
     )
 
 

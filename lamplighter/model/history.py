@@ -47,6 +47,7 @@ class History:
         claims: what came with them and cannot be known: who, which decision, why.
         asked, answered: numbers of the gate's questions and answers.
         passed: whether the gate was last found open.
+        against: digests of the rejects and revokes that counted at the gate; they count ever after.
         plan: digest of the plan, empty before there is one.
         ending: the state the run will end in, once something decided that no further wave starts.
         why: the sentence for it.
@@ -63,6 +64,7 @@ class History:
     soaked: set[int] = field(default_factory=set)
     facts: dict[str, Mapping[str, Json]] = field(default_factory=dict)
     approvals: list[str] = field(default_factory=list)
+    against: set[str] = field(default_factory=set)
     claims: list[Mapping[str, Json]] = field(default_factory=list)
     asked: int = 0
     answered: int = 0
@@ -98,6 +100,7 @@ class History:
         self.claims.append(record.fields["claimed"])
 
     def _on_gate(self, record: Record) -> None:
+        self.against.update(record.fields["against"])
         self.passed = record.fields["passed"]
 
     def _on_wave_started(self, record: Record) -> None:

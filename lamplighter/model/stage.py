@@ -7,7 +7,9 @@ The stage in force is the lowest of three: the one `responsibilities.yaml` decla
 last decided with a signature, `shadow` where it never did; and, when something happened since that the site
 lists in `demote_on`, `supervised`. Lowering needs no signature, raising always does: a file alone, in a
 repository both parties write, hands nothing over. A decision is RFC 8785 JSON, signed in the namespace
-`lamplighter-stage@v1`. It stops counting when it expires, and when its signer could not sign it any more.
+`lamplighter-stage@v1`. Of several the one with the latest date rules, and it alone. When it does not count
+any more, because it expired, its signer left, or their key ended or was lost, the stage is `shadow`: an older
+decision never comes back, whatever took the later one away.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from lamplighter.errors import MalformedError
-from lamplighter.model.attest import Code, Trust, attest, person_of
+from lamplighter.model.attest import NEVER, Code, Trust, attest, person_of
 from lamplighter.model.canonical import canonical
-from lamplighter.model.envelope import MAX_LINE, MAX_REASON, Fields
+from lamplighter.model.envelope import MAX_LINE, MAX_REASON, Fields, read_line
 from lamplighter.model.outcome import RunState
 from lamplighter.model.party import Party
 
@@ -75,7 +77,7 @@ class Decision:
         stage: the highest stage it allows.
         decider: the signer's id.
         not_before, expires: when it counts, seconds since the epoch, the second excluded. Of several, the
-            one with the latest `not_before` counts alone.
+            one with the latest `not_before` rules alone.
         id: unique.
         evidence: digest of the evidence that was shown.
         code: runbook id to the digest of the code that was decided on.
@@ -128,8 +130,33 @@ def read_decision(data: bytes) -> Decision:
     return decision
 
 
-def judge(line: str, site: str, function: str, trust: Trust, now: int) -> Decision | str:
-    """Whether a signed line is a decision of internal IT on this function that counts now.
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A decision that somebody left for a function, and whether it counts.
+
+    Attributes:
+        decision: None when it cannot be read; then it stands in the way of every other.
+        why: why it does not count, a word of `Code`; empty when it does.
+    """
+
+    decision: Decision | None
+    why: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may raise anything."""
+        return self.decision is not None and not self.why
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Of several rulings the highest rules: what cannot be read, then the latest, then what lowers."""
+        if self.decision is None:
+            return (NEVER, 0, "")
+        return (self.decision.not_before, -self.decision.stage.rank, self.decision.id)
+
+
+def judge(line: str, site: str, function: str, trust: Trust, now: int) -> Ruling | None:
+    """Whether a signed line is a decision of internal IT on this function, and whether it counts now.
 
     Args:
         line: from the store; may be hostile.
@@ -138,27 +165,27 @@ def judge(line: str, site: str, function: str, trust: Trust, now: int) -> Decisi
         now: seconds since the epoch.
 
     Returns:
-        The decision, or why it does not count.
+        The ruling; None when it has nothing to say here: it is about something else, or its time has not
+        come.
     """
+    try:
+        envelope = read_line(line)
+        decision = read_decision(envelope.statement)
+    except MalformedError:
+        return Ruling(None, str(Code.MALFORMED))
+    if (decision.site, decision.function) != (site, function) or now < decision.not_before:
+        return None
     attested = attest(line, NAMESPACE, trust)
     if isinstance(attested, Code):
-        return str(attested)
-    try:
-        decision = read_decision(attested.statement)
-    except MalformedError:
-        return str(Code.MALFORMED)
+        return Ruling(decision, str(attested))
     person = person_of(attested, decision.decider, trust)
     if isinstance(person, Code):
-        return str(person)
+        return Ruling(decision, str(person))
     if person.party is not Party.INTERNAL:
-        return str(Code.WRONG_PARTY)
-    if (decision.site, decision.function) != (site, function):
-        return str(Code.WRONG_DIGEST)
+        return Ruling(decision, str(Code.WRONG_PARTY))
     if not attested.valid_until(now):
-        return str(Code.KEY_EXPIRED)
-    if now < decision.not_before:
-        return str(Code.NOT_YET_VALID)
-    return str(Code.EXPIRED) if now >= decision.expires else decision
+        return Ruling(decision, str(Code.KEY_EXPIRED))
+    return Ruling(decision, str(Code.EXPIRED) if now >= decision.expires else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,32 +220,52 @@ class InForce:
     decision: Decision | None = None
 
 
+def ruling_of(rulings: Iterable[Ruling]) -> Ruling | None:
+    """The one that rules; see `Ruling.order`."""
+    return max(rulings, key=lambda one: one.order, default=None)
+
+
 def in_force(
-    declared: Stage, decisions: Iterable[Decision], demotions: Iterable[Demotion],
+    declared: Stage, rulings: Iterable[Ruling], demotions: Iterable[Demotion],
     code: Mapping[str, str] | None = None,
 ) -> InForce:
     """The stage in force.
 
     Args:
         declared: in `responsibilities.yaml`.
-        decisions: those that count, in any order; see `judge`.
+        rulings: all that were left for the function, in any order; see `judge`.
         demotions: all that were ever recorded for the function.
         code: digest of each of the function's runbooks as it is now, when a change of it demotes.
     """
-    decision = max(decisions, key=lambda one: (one.not_before, one.id), default=None)
-    allowed, why = Stage.SHADOW, "internal IT has signed no decision that counts"
-    if decision is not None:
-        allowed, why = decision.stage, f"decided by {decision.decider}"
-        for demotion in demotions:
-            if demotion.time >= decision.not_before and demotion.stage.rank < allowed.rank:
-                allowed, why = demotion.stage, demotion.why
-        changed = sorted(name for name, digest in (code or {}).items() if decision.code.get(name) != digest)
-        if changed and allowed is Stage.DELEGATED:
-            allowed = Stage.SUPERVISED
-            why = f"the code of {', '.join(changed)} is not the code that was decided on"
-    if declared.rank < allowed.rank or (declared is allowed and decision is None):
+    ruling = ruling_of(rulings)
+    decision = ruling.decision if ruling and ruling.counts else None
+    since = ruling.decision.not_before if ruling and ruling.decision else 0
+    allowed, why = (decision.stage, f"decided by {decision.decider}") if decision else (
+        Stage.SHADOW, _why_shadow(ruling)
+    )
+    for demotion in demotions:
+        if demotion.time >= since and demotion.stage.rank < allowed.rank:
+            allowed, why = demotion.stage, demotion.why
+    decided_on = decision.code if decision else {}
+    changed = sorted(name for name, digest in (code or {}).items() if decided_on.get(name) != digest)
+    if changed and allowed is Stage.DELEGATED:
+        allowed = Stage.SUPERVISED
+        why = f"the code of {', '.join(changed)} is not the code that was decided on"
+    if declared.rank < allowed.rank or (declared is allowed and ruling is None):
         return InForce(declared, "declared in responsibilities.yaml", decision)
     return InForce(allowed, why, decision)
+
+
+def _why_shadow(ruling: Ruling | None) -> str:
+    if ruling is None:
+        return "internal IT has signed no decision that counts"
+    if ruling.decision is None:
+        return "a decision in the store cannot be read, and until it is taken out nothing is handed over"
+    late = ruling.decision
+    return (
+        f"the latest decision, {late.stage} by {late.decider}, does not count ({ruling.why}), and no older "
+        f"one takes its place; internal IT decides anew with lamplighter promote {late.function}"
+    )
 
 
 def demotes(state: RunState, ill: Collection[str], triggers: Collection[Trigger]) -> str:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from lamplighter.errors import MalformedError
-from lamplighter.model.approval import NAMESPACE, Decision, read_statement
+from lamplighter.model.approval import NAMESPACE, Decision, Statement, read_statement
 from lamplighter.model.attest import Attested, Code, Trust, attest, person_of
 from lamplighter.model.canonical import sha256
 from lamplighter.model.envelope import Fields, line_id, read_line
 from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import Plan
 from lamplighter.model.quorum import Gate
+from lamplighter.model.sshsig import parse_signature, verify
 from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.model.standing import covers, read_standing
 
@@ -36,13 +37,18 @@ class GatePolicy(Trust):
         used: approval id to the digest of the plan it was used for.
         selections: host names of each selection that standing approvals name, resolved by the caller.
         standing: the site's standing approvals, and revokes of them, as signed lines; only plans of change
-            type `standard` look at them.
+            type `standard` look at them. A standing approval counts from here alone, so that taking its
+            file away is enough; and a revoke counts here whoever signed it, for whoever could lay it there
+            could as well have taken the file away.
+        against: digests of the rejects and revokes that the run's ledger says counted when they were given;
+            nobody who leaves takes one of them back.
     """
 
     minimum: Gate | None = None
     used: Mapping[str, str] = field(default_factory=dict)
     selections: Mapping[str, frozenset[str]] = field(default_factory=dict)
     standing: tuple[str, ...] = ()
+    against: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ class Vote:
         starts, ends: when it counts, the second excluded; a reject or revoke does not end.
         revokes: in a revoke, the one approval it takes back; empty for all.
         reason: as signed, of a reject or revoke.
+        digest: of the statement, of a reject or revoke.
     """
 
     id: str
@@ -95,19 +102,20 @@ class Vote:
     ends: int = 0
     revokes: str = ""
     reason: str = ""
+    digest: str = ""
 
 
 def judge(line: str, case: Case) -> Vote | Refusal:
     """Judge one line; never raises on hostile input."""
-    attested, judge_bytes = attest(line, NAMESPACE, case.policy), _judge_statement
-    if attested is Code.WRONG_NAMESPACE and case.plan.change_type == "standard":
-        attested, judge_bytes = attest(line, STANDING, case.policy), _judge_standing
-    if isinstance(attested, Code):
-        return name_of(line), attested
     try:
-        return judge_bytes(attested, case)
+        return _judge_standing(line, case) if _is_standing(line, case) else _judge_statement(line, case)
     except MalformedError:
         return name_of(line), Code.MALFORMED
+
+
+def _is_standing(line: str, case: Case) -> bool:
+    lies = line in case.policy.standing
+    return lies and parse_signature(read_line(line).signature).namespace == STANDING
 
 
 def name_of(line: str) -> str:
@@ -118,18 +126,21 @@ def name_of(line: str) -> str:
         return line_id(line)
 
 
-def _judge_statement(attested: Attested, case: Case) -> Vote | Refusal:
+def _judge_statement(line: str, case: Case) -> Vote | Refusal:
+    kept = _kept_closing(line, case)
+    if kept is not None:
+        return kept
+    attested = attest(line, NAMESPACE, case.policy, past=True)
+    if isinstance(attested, Code):
+        return name_of(line), attested
     statement = read_statement(attested.statement)
+    if statement.decision is not Decision.APPROVE:
+        return _judge_closing(statement, attested, case)
+    if attested.revoked:
+        return statement.id, Code.KEY_REVOKED
     person = person_of(attested, statement.approver, case.policy)
     if isinstance(person, Code):
         return statement.id, person
-    if statement.decision is not Decision.APPROVE:
-        vote = Vote(
-            statement.id, statement.plan, statement.decision, person, statement.not_before - SKEW,
-            revokes=statement.revokes, reason=statement.reason,
-        )
-        code = _why_not_closing(vote, attested, case)
-        return (vote.id, code) if code else vote
     if statement.plan != case.digest:
         return statement.id, Code.WRONG_DIGEST
     if case.policy.used.get(statement.id, case.digest) != case.digest:
@@ -139,7 +150,43 @@ def _judge_statement(attested: Attested, case: Case) -> Vote | Refusal:
     return _timed(vote, statement.expires, attested, case)
 
 
-def _judge_standing(attested: Attested, case: Case) -> Vote | Refusal:
+def _judge_closing(statement: Statement, attested: Attested, case: Case) -> Vote | Refusal:
+    """A reject or revoke is judged as of when it was made: who has left since, or lost the key, took it."""
+    person = person_of(attested, statement.approver, case.policy, past=True)
+    if isinstance(person, Code):
+        return statement.id, person
+    if person.party not in case.parties:
+        return statement.id, Code.WRONG_PARTY
+    made_with = attested.valid_until(statement.not_before) or attested.valid_until(case.now)
+    return _closing(statement, person) if made_with else (statement.id, Code.KEY_EXPIRED)
+
+
+def _kept_closing(line: str, case: Case) -> Vote | None:
+    """A reject or revoke that needs nobody's key any more: it counted before, or is the site's."""
+    envelope = read_line(line)
+    if sha256(envelope.statement) not in case.policy.against and line not in case.policy.standing:
+        return None
+    signature = parse_signature(envelope.signature)
+    if signature.namespace != NAMESPACE or not verify(signature, envelope.statement):
+        return None
+    statement = read_statement(envelope.statement)
+    if statement.decision is Decision.APPROVE:
+        return None
+    unknown = Person(statement.approver, statement.approver, Party.INTERNAL, left=True)
+    return _closing(statement, case.policy.people.get(statement.approver, unknown))
+
+
+def _closing(statement: Statement, person: Person) -> Vote:
+    return Vote(
+        statement.id, statement.plan, statement.decision, person, statement.not_before - SKEW,
+        revokes=statement.revokes, reason=statement.reason, digest=sha256(statement.to_bytes()),
+    )
+
+
+def _judge_standing(line: str, case: Case) -> Vote | Refusal:
+    attested = attest(line, STANDING, case.policy)
+    if isinstance(attested, Code):
+        return name_of(line), attested
     standing = read_standing(attested.statement)
     person = person_of(attested, standing.approver, case.policy)
     if isinstance(person, Code):
@@ -172,11 +219,3 @@ def _why_not_seated(person: Person, case: Case) -> Code | None:
     if not any(one.admits(person) for gate in case.gates for one in gate.requirements):
         return Code.LACKS_ROLE
     return None
-
-
-def _why_not_closing(vote: Vote, attested: Attested, case: Case) -> Code | None:
-    """Why a reject or revoke does not count; the key need only have been valid when it was made."""
-    if vote.person.party not in case.parties:
-        return Code.WRONG_PARTY
-    made = vote.starts + SKEW
-    return None if attested.valid_until(made) or attested.valid_until(case.now) else Code.KEY_EXPIRED

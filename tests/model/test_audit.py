@@ -47,7 +47,7 @@ def good(plan: Plan = PLAN) -> list[Row]:
         ("opened", {}), ("facts", {"host": "a", "relevant": {}}), ("planned", {"plan": plan.digest}),
         end("d", "unchanged", 0), ("asked", {"number": 1}),
         ("answered", {"number": 1, "approvals": ["line"], "claimed": {}}),
-        ("gate", {"passed": True, "plan": plan.digest, "signed": ["x"], "refused": []}),
+        ("gate", {"passed": True, "plan": plan.digest, "signed": ["x"], "refused": [], "against": []}),
         ("wave-started", {"wave": 1, "hosts": ["a"]}),
         *step("a", "upgrade"), *step("a", "reboot"), ("verified", {"host": "a", "problems": []}),
         end("a", wave=1), ("wave-ended", {"wave": 1, "counts": {"changed": 1}}),

@@ -32,7 +32,7 @@ STORY = [
     said("host", host="z", terminal="unchanged", message="up to date", wave=0),
     said("asked", number=1, plan="sha256:1"),
     said("answered", number=1, approvals=["line", "line"], claimed={"decision": "approve"}),
-    said("gate", passed=True, plan="sha256:1", signed=["asha"], refused=[]),
+    said("gate", passed=True, plan="sha256:1", signed=["asha"], refused=[], against=[]),
     said("wave-started", wave=1, hosts=["a"]),
     said("intent", host="a", step="upgrade", action="x", unit="u"),
     said("outcome", host="a", step="upgrade", result="unknown", interrupted=True, evidence=PROOF),

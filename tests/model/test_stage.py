@@ -20,6 +20,7 @@ from lamplighter.model.stage import (
     NAMESPACE,
     Decision,
     Demotion,
+    Ruling,
     Stage,
     Trigger,
     demotes,
@@ -32,6 +33,10 @@ from tests.sshkit import Pair
 ASHA, PRIYA = "asha@internal.example", "priya@msp.example"
 NOW = 1_800_000_000
 FUNCTION = "patch-management"
+
+
+def counting(decisions: list[Decision]) -> list[Ruling]:
+    return [Ruling(one) for one in decisions]
 
 
 def decision(stage: Stage = Stage.DELEGATED, begins: int = NOW - 100, **how: object) -> Decision:
@@ -61,7 +66,7 @@ S, L = Stage, Demotion(Stage.SUPERVISED, NOW, "a run halted in patch-1", "patch-
 def test_the_lowest_of_three(
     declared: Stage, decisions: list[Decision], demotions: list[Demotion], stage: Stage, why: str
 ) -> None:
-    found = in_force(declared, decisions, demotions)
+    found = in_force(declared, counting(decisions), demotions)
     assert found.stage is stage
     assert why in found.why
 
@@ -74,7 +79,7 @@ def test_the_lowest_of_three(
 ])
 def test_other_code_than_was_decided_on(code: dict[str, str] | None, stage: Stage) -> None:
     decided = decision(code={"patch-linux": "sha256:a"})
-    assert in_force(Stage.DELEGATED, [decided], [], code).stage is stage
+    assert in_force(Stage.DELEGATED, counting([decided]), [], code).stage is stage
 
 
 stages = st.sampled_from(list(Stage))
@@ -86,11 +91,11 @@ demoted = st.lists(st.builds(Demotion, stages, st.integers(NOW - 60, NOW + 10), 
 def test_nothing_but_a_decision_raises_a_stage(
     declared: Stage, decisions: list[Decision], demotions: list[Demotion]
 ) -> None:
-    found = in_force(declared, decisions, demotions).stage
+    found = in_force(declared, counting(decisions), demotions).stage
     assert found.rank <= declared.rank
     highest = max((one.stage.rank for one in decisions), default=0)
     assert found.rank <= max(highest, Stage.SHADOW.rank)
-    assert in_force(declared, decisions, []).stage.rank >= found.rank
+    assert in_force(declared, counting(decisions), []).stage.rank >= found.rank
     assert in_force(declared, [], demotions).stage.rank <= Stage.SHADOW.rank
 
 
@@ -127,38 +132,64 @@ def line(keys: dict[str, Pair], by: str = ASHA, namespace: str = NAMESPACE, **ho
 
 def test_a_decision_of_internal_it_counts(keys: dict[str, Pair]) -> None:
     found = judge(line(keys), "demo", FUNCTION, trust(keys), NOW)
-    assert found == decision()
+    assert found == Ruling(decision())
+
+
+@pytest.mark.parametrize("why", ["expired", "unknown-person", "key-revoked", "key-expired", "wrong-party"])
+@pytest.mark.parametrize("later", [S.INTERNAL, S.SHADOW, S.SUPERVISED, S.DELEGATED])
+def test_what_was_taken_back_does_not_come_back(later: Stage, why: str) -> None:
+    """The latest decision does not count any more: no older one takes its place."""
+    rulings = [Ruling(decision(S.DELEGATED, NOW - 200)), Ruling(decision(later, NOW - 100), why)]
+    found = in_force(S.DELEGATED, rulings, [])
+    assert found.stage is S.SHADOW
+    assert why in found.why
+    assert "lamplighter promote" in found.why
+    anew = Ruling(decision(S.SUPERVISED, NOW - 50))
+    assert in_force(S.DELEGATED, [*rulings, anew], []).stage is S.SUPERVISED
+
+
+def test_a_decision_that_cannot_be_read_stands_in_the_way_of_all() -> None:
+    found = in_force(S.DELEGATED, [Ruling(decision()), Ruling(None, "malformed")], [])
+    assert found.stage is S.SHADOW
+    assert "cannot be read" in found.why
+
+
+def test_of_two_decisions_of_one_moment_the_lower_rules() -> None:
+    for pair in ([S.DELEGATED, S.SHADOW], [S.SHADOW, S.DELEGATED]):
+        assert in_force(S.DELEGATED, counting([decision(one) for one in pair]), []).stage is S.SHADOW
 
 
 @pytest.mark.parametrize(("how", "site", "function", "now", "why"), [
     ({"by": PRIYA, "decider": PRIYA}, "demo", FUNCTION, NOW, "wrong-party"),
     ({"by": PRIYA}, "demo", FUNCTION, NOW, "unknown-key"),  # priya's key under asha's name
     ({"namespace": "lamplighter-approval@v1"}, "demo", FUNCTION, NOW, "wrong-namespace"),
-    ({}, "other", FUNCTION, NOW, "wrong-digest"),
-    ({}, "demo", "backup-verification", NOW, "wrong-digest"),
+    ({}, "other", FUNCTION, NOW, None),
+    ({}, "demo", "backup-verification", NOW, None),
     ({}, "demo", FUNCTION, NOW + 3600, "expired"),
-    ({"begins": NOW + 10}, "demo", FUNCTION, NOW, "not-yet-valid"),
+    ({"begins": NOW + 10}, "demo", FUNCTION, NOW, None),
 ])
 def test_decisions_that_do_not_count(
-    keys: dict[str, Pair], how: dict[str, object], site: str, function: str, now: int, why: str
+    keys: dict[str, Pair], how: dict[str, object], site: str, function: str, now: int, why: str | None
 ) -> None:
-    assert judge(line(keys, **how), site, function, trust(keys), now) == why  # type: ignore[arg-type]
+    found = judge(line(keys, **how), site, function, trust(keys), now)  # type: ignore[arg-type]
+    assert (found.why if found else None) == why
 
 
 def test_a_decision_ends_with_its_signer(keys: dict[str, Pair]) -> None:
-    signed = line(keys)
-    assert judge(signed, "demo", FUNCTION, trust(keys, left=True), NOW) == "unknown-person"
-    key = keys[ASHA].public_line
-    assert judge(signed, "demo", FUNCTION, trust(keys, revoked=f"{key}\n"), NOW) == "key-revoked"
-    dated = trust(keys, options='valid-before="20260101Z" ')
-    assert judge(signed, "demo", FUNCTION, dated, NOW) == "key-expired"
-    other = trust(keys, options='namespaces="lamplighter-approval@v1" ')
-    assert judge(signed, "demo", FUNCTION, other, NOW) == "wrong-namespace"
+    signed, revoked = line(keys), f"{keys[ASHA].public_line}\n"
+    for why, known in {
+        "unknown-person": trust(keys, left=True),
+        "key-revoked": trust(keys, revoked=revoked),
+        "key-expired": trust(keys, options='valid-before="20260101Z" '),
+        "wrong-namespace": trust(keys, options='namespaces="lamplighter-approval@v1" '),
+        "unknown-key": Trust(),
+    }.items():
+        assert judge(signed, "demo", FUNCTION, known, NOW) == Ruling(decision(), why)
 
 
 @given(st.text(max_size=200))
 def test_hostile_lines_are_answered(text: str) -> None:
-    assert isinstance(judge(text, "demo", FUNCTION, Trust(), NOW), str)
+    assert judge(text, "demo", FUNCTION, Trust(), NOW) == Ruling(None, "malformed")
 
 
 @pytest.mark.parametrize("change", [
