@@ -46,6 +46,7 @@ PAGE = 200  # what Prefect's API returns at once
 FORM_SECONDS = 10  # Prefect suspends a run first and stores its form then
 _NO_FORM = "Run input schema not found"
 AWAITING_WINDOW = "AwaitingWindow"
+AWAITING_MAIL = "AwaitingMail"
 ANSWER_GRACE = 24 * 3600  # the plan's own expiry decides; Prefect's time-out is only the backstop behind it
 
 
@@ -124,18 +125,19 @@ def ask(key: str, text: str, seconds: int) -> Answer | None:
         return None
 
 
-def sleep_until(when: int, why: str) -> NoReturn:
+def sleep_until(when: int, why: str, name: str = AWAITING_WINDOW) -> NoReturn:
     """Give the worker back; Prefect starts the current run from its top again at that time.
 
     Args:
         when: seconds since the epoch.
         why: shown with the state.
+        name: of the state.
 
     Raises:
         Pause: Prefect's own signal, which ends this process without ending the run.
     """
     then = datetime.fromtimestamp(when, UTC)
-    later: State[Any] = Scheduled(scheduled_time=then, name=AWAITING_WINDOW, message=why)
+    later: State[Any] = Scheduled(scheduled_time=then, name=name, message=why)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(current().flow_run, later, force=True)
     raise Pause(state=later)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from lamplighter.errors import RefusedError, RemoteFailedError
+from lamplighter.model.address import pick_address
 from lamplighter.model.canonical import Json, JsonObject
 from lamplighter.model.directory import Directory, Hidden
 from lamplighter.model.inventory import Host
@@ -219,12 +220,16 @@ def _keep_nothing(*_: object) -> None:
 
 
 def _address(claims: Claims, facts: AccountFacts, session: Directory) -> str:
-    """Where the password would be mailed to; empty when there is no such address, or it is not mailed."""
+    """Where the password would be mailed to; empty when there is nothing, or it is not mailed.
+
+    What is no address is given as it stands, so that it can be told and mended.
+    """
     dn, attribute = {
         "manager": (facts.manager, "mail"), "alternate": (facts.dn, claims.alternate),
     }.get(claims.way, ("", ""))
     entry = session.get(dn, (attribute,)) if dn and attribute else None
-    return entry.text(attribute) if entry else ""
+    values = entry.texts(attribute) if entry else ()
+    return pick_address(values) or ", ".join(sorted(values))[:200]
 
 
 def _again(operation: ResetPassword | UnlockAccount, step: Step, session: Directory) -> AccountFacts:

@@ -153,16 +153,19 @@ class AccountDesk:
     def deliveries(self) -> Deliveries:
         """The site's; what is past its time is removed on the way."""
         rules = self.directory.entry.delivery
-        sweep(rules, self.clock())
+        sweep(self.store, rules, self.clock())
         server = self.notify.servers.get(rules.mail_through or "", "")
         return Deliveries(self.store, rules, server, self.clock, self.resolver)
 
     def hand_over(self, run: Run) -> Parcel | None:
-        """Give the new password to its user, or make it unreadable; recorded, and told when it failed."""
+        """Give the new password to its user, or make it unreadable; recorded, and told when it failed.
+
+        Nothing is recorded of one that is `waiting`: call it again at the parcel's `until`.
+        """
         if run.history.sealed or run.ledger.records("delivery"):
             return self.deliveries.parcel(run.id)
         parcel = self._handed_over(run)
-        if parcel is not None:
+        if parcel is not None and parcel.state != "waiting":
             run.journal.record(
                 "delivery", state=parcel.state, way=parcel.way, to=parcel.to, until=parcel.until,
                 why=parcel.why,

@@ -6,7 +6,6 @@ that apply are told, and what cannot be read counts against the reset.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from lamplighter.errors import RefusedError
+from lamplighter.model.address import is_address
 from lamplighter.model.canonical import Json, JsonObject
 from lamplighter.model.directory import Entry
 from lamplighter.model.dn import within_any
@@ -27,7 +27,6 @@ SHOWN = 5
 
 RESET, UNLOCK = "reset", "unlock"
 _REGULAR = 3
-_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", re.ASCII)
 
 
 class Rule(StrEnum):
@@ -100,9 +99,14 @@ class Claims:
 
     def refusals(self, facts: AccountFacts) -> tuple[Refusal, ...]:
         """A password that can go nowhere is not set."""
-        if self.way not in {"manager", "alternate"} or _ADDRESS.fullmatch(facts.address):
+        if self.way not in {"manager", "alternate"}:
             return ()
-        return (Refusal(Rule.NO_ADDRESS, f"the directory has no mail address to send it to ({self.way})"),)
+        if is_address(facts.address):
+            return ()
+        why = "the directory has no mail address to send it to"
+        if facts.address:
+            why = f"what the directory has to send it to is not one mail address: {facts.address}"
+        return (Refusal(Rule.NO_ADDRESS, plain(f"{why} ({self.way})")),)
 
     def args(self, facts: AccountFacts) -> dict[str, Json]:
         """For the plan's step."""
@@ -144,7 +148,8 @@ class AccountFacts:
         failed_at: when, in seconds since the epoch, as far as it is kept; oldest first.
         policy: what its password must be.
         hints: what else the directory knows that helps to find the source of lockouts.
-        address: where a new password is to be sent, when it goes by mail.
+        address: where a new password is to be sent, when it goes by mail: one address, or what the directory
+            has instead of one.
     """
 
     pin: str

@@ -1,26 +1,30 @@
 """Tells users that their password is about to expire: each step of each password once, whatever dies.
 
-What was told stands in the store, below `expiring/`, and is written before the mail is sent: a worker that
-dies in between leaves one mail unsent, and never sends one twice. The next step tells the user anyway.
+Each mail is a notice in the site's outbox, named by the account, the password's end and the step: it is
+recorded once, sent once, and tried again while the mail server is down or asks to come back later.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lamplighter.errors import LamplighterError
-from lamplighter.model.canonical import canonical, parse
-from lamplighter.model.directory import Directory, Entry, all_of, equals, present
+from lamplighter.model.address import pick_address
+from lamplighter.model.calendar import told
+from lamplighter.model.directory import Directory, all_of, equals, present
 from lamplighter.model.dn import within_any
-from lamplighter.model.notice import Result
-from lamplighter.notify.send import send_by_apprise
-from lamplighter.secrets import Resolve, Secret, resolve
+from lamplighter.model.escalation import default_path
+from lamplighter.model.notice import THROUGH, Notice, Occasion
+from lamplighter.model.party import Party
+from lamplighter.notify.outbox import Outbox
+from lamplighter.notify.send import Send, deliver, send_by_apprise
+from lamplighter.secrets import Resolve, resolve
 from lamplighter.site import Site
 from lamplighter.site.directory import DirectoryEntry, SiteDirectory, load_directory
-from lamplighter.site.notify import Channel, load_notify
-from lamplighter.store import Store, open_store
+from lamplighter.site.notify import Notify, load_notify
+from lamplighter.store import open_store
 from lamplighter.transports.ldap import LdapTransport
 from tasks.active_directory import ticks_to_epoch
 from tasks.openldap import ADMIN_LOCK, generalized_time
@@ -30,7 +34,9 @@ MOST = 100_000
 """Accounts looked at; a directory with more is told so."""
 _NEVER = 0x7FFFFFFFFFFFFFFF
 _DISABLED, _NEVER_EXPIRES = 0x2, 0x10000  # MS-ADTS 2.2.16
-_TO = "literal:to"
+SHOWN = 20
+SEND_SECONDS = 900.0
+"""For the mails of one run; `escalate` sends what is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,8 @@ class Expiring:
     """A password with an end.
 
     Attributes:
-        pin, dn, login, mail: of the account.
+        pin, dn, login: of the account.
+        mail: its one address; empty without any.
         end: seconds since the epoch.
     """
 
@@ -51,17 +58,26 @@ class Expiring:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a round did."""
+    """What a round did. Attributes: unreached, logins; the others count mails, left of users."""
 
     sent: int = 0
+    waiting: int = 0
     failed: int = 0
-    unreached: int = 0
+    unreached: tuple[str, ...] = ()
     left: int = 0
 
+    @property
+    def ok(self) -> bool:
+        """Whether everybody who can be reached heard of it, or will in the next run."""
+        return not self.waiting and not self.failed
+
     def __str__(self) -> str:
+        names = ", ".join(sorted(self.unreached)[:SHOWN])
+        more = f" and {len(self.unreached) - SHOWN} more" if len(self.unreached) > SHOWN else ""
         return (
-            f"{self.sent} users told, {self.failed} mails failed, {self.unreached} users without an address, "
-            f"{self.left} left for the next run"
+            f"{self.sent} users told, {self.waiting} mails wait to be tried again, "
+            f"{self.failed} mails failed, {len(self.unreached)} users without one mail address"
+            f"{f' ({names}{more})' if names else ''}, {self.left} left for the next run"
         )
 
 
@@ -107,8 +123,9 @@ def _in_active_directory(rules: DirectoryEntry, session: Directory, ou: str) -> 
         control, ticks = entry.number("userAccountControl"), entry.number(names[-1])
         if control is None or control & (_DISABLED | _NEVER_EXPIRES) or ticks in {None, 0, _NEVER}:
             continue
-        pin = entry.octets("objectGUID").hex()
-        yield Expiring(pin, entry.dn, entry.text("sAMAccountName"), _mail(entry), ticks_to_epoch(ticks or 0))
+        pin, login = entry.octets("objectGUID").hex(), entry.text("sAMAccountName")
+        mail = pick_address(entry.texts("mail"))
+        yield Expiring(pin, entry.dn, login, mail, ticks_to_epoch(ticks or 0))
 
 
 def _in_openldap(rules: DirectoryEntry, session: Directory, ou: str) -> Iterator[Expiring]:
@@ -131,88 +148,118 @@ def _in_openldap(rules: DirectoryEntry, session: Directory, ou: str) -> Iterator
         if ages[policy]:
             end = generalized_time(entry.text("pwdChangedTime")) + ages[policy]
             login = (entry.texts("uid") or ("",))[0]
-            yield Expiring(entry.text("entryUUID"), entry.dn, login, _mail(entry), end)
+            yield Expiring(entry.text("entryUUID"), entry.dn, login, pick_address(entry.texts("mail")), end)
 
 
-def _mail(entry: Entry) -> str:
-    return (entry.texts("mail") or ("",))[0]
+def notice(one: Expiring, step: int, site: Site, server: str, now: int) -> Notice:
+    """The mail to one user.
 
-
-def claim(store: Store, one: Expiring, step: int) -> bool:
-    """Note that a step of a password is told; False when it, or a later one, was before."""
-    key = f"expiring/{one.pin}"
-    old = store.get(key, limit=1024)
-    known = parse(old, limit=1024) if old else {"end": 0, "step": 0}
-    if known["end"] == one.end and known["step"] <= step:
-        return False
-    return store.swap(key, old, canonical({"end": one.end, "step": step}))
+    Args:
+        one: the password; its `mail` is one address.
+        step: days, of the site's.
+        site: whose user.
+        server: name of the mail server in notify.yaml.
+        now: seconds since the epoch.
+    """
+    text = (
+        f"The password of your account {one.login} at {site.title} expires on "
+        f"{told(one.end, site.time_zone)}. Change it on your own computer, as you always do, unless you have "
+        f"done so since {told(now, site.time_zone)}.\n\n"
+        "This message asks for nothing: there is no link to follow, and nobody will ask you for it.\n"
+    )
+    occasion = Occasion("", "expiring", f"{one.pin} {one.end} {step}", one.end - step * DAY)
+    subject, channel = "Your password expires soon", f"{THROUGH}{server}"
+    return Notice(occasion, one.login, channel, subject, text, "", now, one.mail, one.end)
 
 
 @dataclass(frozen=True, slots=True)
 class Teller:
-    """Sends the mails. Args: site, directory, store, server (of the mail), clock, resolver."""
+    """Sends the mails. Args: site, rules of the directory, outbox, notify, clock, send."""
 
     site: Site
-    directory: SiteDirectory
-    store: Store
-    server: str
+    rules: DirectoryEntry
+    outbox: Outbox
+    notify: Notify
     clock: Callable[[], float] = time.time
-    resolver: Resolve = resolve
+    send: Send = send_by_apprise
 
     def tell(self, users: Iterable[Expiring]) -> Told:
-        """Tell those whose step has come."""
-        rules = self.directory.entry.expiring
-        sent = failed = unreached = left = 0
+        """Record a notice for those whose step has come, and send what can be sent now."""
+        expiring = self.rules.expiring
+        made: list[Notice] = []
+        unreached: list[str] = []
+        left = 0
         for one in users:
-            step = due_step(one.end, self.clock(), rules.days)
+            step = due_step(one.end, self.clock(), expiring.days)
             if not step:
                 continue
+            server = self.rules.delivery.mail_through or ""
+            mail = notice(one, step, self.site, server, int(self.clock()))
             if not one.mail:
-                unreached += 1
-            elif sent + failed >= rules.per_run:
-                left += 1
-            elif claim(self.store, one, step):
-                if self._send(one):
-                    sent += 1
-                else:
-                    failed += 1
-        return Told(sent, failed, unreached, left)
-
-    def _send(self, one: Expiring) -> bool:
-        days = max(1, round((one.end - self.clock()) / DAY))
-        text = (
-            f"The password of your account {one.login} at {self.site.title} expires in {days} "
-            f"{'day' if days == 1 else 'days'}. Change it on your own computer, as you always do.\n\n"
-            "This message asks for nothing: there is no link to follow, and nobody will ask you for it.\n"
-        )
-
-        def resolver(reference: str) -> Secret:
-            return Secret(one.mail, "address") if reference == _TO else self.resolver(reference)
-
-        channel = Channel("user", self.server, _TO)
-        return send_by_apprise(channel, "Your password expires soon", text, resolver).result is Result.SENT
+                unreached.append(one.login)
+            elif len(made) >= expiring.per_run:
+                left += not self.outbox.known(mail)
+            elif self.outbox.record(mail):
+                made.append(mail)
+        most = replace(self.notify, per_round=expiring.per_run)
+        sent = deliver(self.outbox, most, self.site.title, self.send, seconds=SEND_SECONDS, notices=made)
+        waiting = len(made) - sent.sent - sent.failed
+        return Told(sent.sent, waiting, sent.failed, tuple(unreached), left)
 
 
-def tell_everybody(site: Site, resolver: Resolve = resolve, clock: Callable[[], float] = time.time) -> Told:
+def tell_everybody(
+    site: Site, resolver: Resolve = resolve, clock: Callable[[], float] = time.time,
+    send: Send = send_by_apprise,
+) -> Told:
     """One round at a site.
 
     Raises:
         SiteError: there is no directory.yaml, or it has mistakes, or names no mail server.
-        TransportError: the directory does not answer; nobody was told.
+        TransportError: the directory does not answer, or not to the end; no user was told, and those who look
+            after the directory are.
     """
     directory = load_directory(site.path)
     notify = load_notify(site.path, site.people)
-    server = notify.servers.get(directory.entry.delivery.mail_through or "", "")
-    if not server:
+    if not notify.servers.get(directory.entry.delivery.mail_through or ""):
         raise LamplighterError(
             "users can only be told by mail, and no mail server is named", where=site.name,
             changed="Nobody was told", advice="name delivery.mail_through in directory.yaml",
         )
-    store = open_store(site.store, site.store_options)
+    outbox = Outbox(open_store(site.store, site.store_options), clock, notify.give_up)
+    try:
+        users = _read(directory, resolver, clock())
+    except LamplighterError as error:
+        _alarm(site, directory, notify, outbox, error, int(clock()), send)
+        raise
+    return Teller(site, directory.entry, outbox, notify, clock, send).tell(users)
+
+
+def _read(directory: SiteDirectory, resolver: Resolve, now: float) -> tuple[Expiring, ...]:
     with LdapTransport(directory.settings, resolver) as transport:
         session = transport.connect()
         try:
-            users = tuple(expiring(directory.entry, session, clock()))
+            return tuple(expiring(directory.entry, session, now))
         finally:
             session.close()
-    return Teller(site, directory, store, server, clock, resolver).tell(users)
+
+
+def _alarm(
+    site: Site, directory: SiteDirectory, notify: Notify, outbox: Outbox, error: LamplighterError, now: int,
+    send: Send,
+) -> None:
+    """Tell those who look after the directory, once a day, that no user was reminded."""
+    today = now - now % DAY
+    occasion = Occasion("", "reminders", type(error).__name__, today)
+    text = (
+        f"No user of {site.title} was told that their password is about to expire: {error}\n\n"
+        "The next round tries again. Nothing was changed in the directory.\n"
+    )
+    everybody = default_path(Party.MSP, site.people).rungs
+    to = directory.tell or [one for rung in everybody[:1] for one in rung.to]
+    made = [
+        Notice(occasion, holder, channel, "No user was reminded of expiring passwords", text, "", now)
+        for holder, channel in notify.addresses(to, site.people)
+    ]
+    for one in made:
+        outbox.record(one)
+    deliver(outbox, notify, site.title, send, seconds=SEND_SECONDS, notices=made)

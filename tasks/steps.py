@@ -152,8 +152,15 @@ def within_rates(desk: AccountDesk, run: Run) -> bool:
 
 
 def hand_over(desk: AccountDesk, run: Run) -> None:
-    """Give the new password to its user, or make it unreadable. It is shown nowhere here."""
+    """Give the new password to its user, or make it unreadable. It is shown nowhere here.
+
+    While a mail server asks to come back later, the worker is free: the flow starts from its top then.
+    """
     parcel = desk.hand_over(run)
+    if parcel is not None and parcel.state == "waiting":
+        get_run_logger().warning("the password is set, and its mail waits: %s", parcel.why)
+        why = f"the password is set; its mail waits until {told(parcel.until, run.site.time_zone)}"
+        orchestrator.sleep_until(parcel.until, f"{why}: {parcel.why}", orchestrator.AWAITING_MAIL)
     good = parcel is None or parcel.state == "delivered"
     for name, text in delivery_lines(run):
         (get_run_logger().info if good else get_run_logger().warning)("%s %s", name, text)

@@ -101,7 +101,7 @@ class Round:
         """Remove delivered passwords whose time is over."""
         with self._noting("delivered passwords"):
             if directory := read_directory(self.watch.site.path, []):
-                sweep(directory.entry.delivery, time.time())
+                sweep(self.store, directory.entry.delivery, time.time())
 
     def finish(self, sent: Delivered) -> str:
         """Say that the watch is alive, here and outside, and what this round did.

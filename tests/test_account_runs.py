@@ -178,8 +178,8 @@ def test_a_file_is_readable_by_one_and_gone_after_its_time(samba: SambaAd, offic
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "must change" in samba.kinit("filed", word_of(path.read_text())).said
     rules = office.desk.directory.entry.delivery
-    assert sweep(rules, time.time()) == 0
-    assert sweep(rules, time.time() + 25 * 3600) == 1
+    assert sweep(office.store, rules, time.time()) == 0
+    assert sweep(office.store, rules, time.time() + 25 * 3600) == 1
     assert not path.exists()
     assert office.desk.deliveries.release("reset-1") == office.parcel(), "it is handed over once"
 
@@ -207,6 +207,21 @@ def test_the_other_address_gets_a_mail(samba: SambaAd, office: Office, post: Mai
     samba.user("private", OLD, otherMailbox="her@mail.example")
     office.go("private", deliver_to="alternate")
     assert post.mails[0]["X-Rcpt"] == "her@mail.example"
+
+
+def test_one_of_several_addresses_gets_the_mail(samba: SambaAd, office: Office, post: MailServer) -> None:
+    samba.user("several", OLD, otherMailbox=["z@mail.example", "fiona.d'souza@mail.example"])
+    office.go("several", deliver_to="alternate")
+    assert post.answers.recipients_seen == [("fiona.d'souza@mail.example",)]
+
+
+def test_what_is_no_address_is_told_as_it_stands(samba: SambaAd, office: Office, post: MailServer) -> None:
+    samba.user("unclear", OLD, otherMailbox="souza, fiona@mail.example")
+    (outcome,) = office.go("unclear", deliver_to="alternate").outcomes
+    assert "no-address" in outcome.message
+    assert "not one mail address: souza, fiona@mail.example" in outcome.message
+    assert samba.kinit("unclear", OLD).ok
+    assert not post.mails
 
 
 def test_without_an_address_nothing_is_set(samba: SambaAd, office: Office) -> None:

@@ -6,16 +6,18 @@ import json
 import os
 import urllib.error
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.accountkit import KIRAN, OLD, Office, served, submit
+from tests.accountkit import KIRAN, OLD, Office, served, submit, word_of
 from tests.canaries import Watch, know
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
 from tests.lab.samba_ad import SambaAd
+from tests.lab.smtp import MailServer
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 
@@ -33,8 +35,17 @@ def office(samba: SambaAd, tmp_path_factory: pytest.TempPathFactory) -> Office:
 
 
 @pytest.fixture(scope="module")
-def stack(office: Office, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectStack]:
-    with served(office, tmp_path_factory.mktemp("prefect")) as up:
+def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
+    with MailServer(tmp_path_factory.mktemp("mail")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stack(
+    office: Office, post: MailServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrefectStack]:
+    mail = {"LAMPLIGHTER_MAIL": post.url(), "SSL_CERT_FILE": str(post.ca.path)}
+    with served(office, tmp_path_factory.mktemp("prefect"), **mail) as up:
         yield up
 
 
@@ -82,6 +93,25 @@ def test_a_vips_reset_waits_for_internal_it(
     stack.lamplighter("approve", run["name"], "--key", str(office.key(KIRAN)), "--yes")
     assert ended(api.until(flow_run)) == ("Completed", "1 changed")
     assert "must change" in samba.kinit("chair", office.password(run["name"])).said
+
+
+def test_a_mail_server_that_asks_to_come_back_gets_the_mail_later(
+    samba: SambaAd, office: Office, post: MailServer, api: PrefectApi
+) -> None:
+    samba.user("greylisted", OLD, manager=samba.user("herboss", OLD, mail="o'neil@mail.example"))
+    post.answers.recipients["o'neil@mail.example"] = ["451 greylisted", "250 OK"]
+    flow_run = submit(api, "greylisted", deliver_to="manager")
+    run = api.until(flow_run, "AwaitingMail")
+    assert "its mail waits until" in run["state"]["message"]
+    assert not samba.kinit("greylisted", OLD).ok
+    waiting = office.parcel(run["name"])
+    assert office.store.swap(
+        f"deliveries/{run['name']}", waiting.to_bytes(), replace(waiting, until=1).to_bytes()
+    ), "a minute later"
+    api.post(f"flow_runs/{flow_run}/set_state", {"state": {"type": "SCHEDULED"}, "force": True})
+    assert ended(api.until(flow_run)) == ("Completed", "1 changed")
+    assert post.answers.recipients_seen == [("o'neil@mail.example",)]
+    assert "must change" in samba.kinit("greylisted", word_of(post.mails[0].get_content().strip())).said
 
 
 def test_an_unlock_says_why(samba: SambaAd, api: PrefectApi) -> None:

@@ -9,10 +9,9 @@ import pytest
 import yaml
 
 from lamplighter.errors import SelectionError
-from lamplighter.model.notice import Notice, Result
+from lamplighter.model.notice import Answer, Notice, Result
 from lamplighter.model.outcome import RunState
 from lamplighter.notify.heartbeat import beat, ping, silence, warning
-from lamplighter.notify.send import Answer
 from lamplighter.notify.watch import Watch
 from lamplighter.seals import ledger_key
 from lamplighter.secrets import Secret

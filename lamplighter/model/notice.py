@@ -2,6 +2,9 @@
 
 A notice is named by its occasion: site, run, what happened, which rung, to whom, through which channel. The
 same occasion met twice, by a restarted or a second process, has the same name and is recorded once.
+
+Whom: somebody of people.yaml, through a channel of notify.yaml that is looked up late; or somebody who is in
+neither, a user of the directory, at the one mail address that the notice then holds.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ VERSION = 1
 MAX_SUBJECT = 200
 MAX_TEXT = 6000
 LIMIT = 64 * 1024
+THROUGH = "through:"
+"""Begins the channel of a notice to a user; the name of a mail server of `notify.yaml` follows."""
 NO_CHANNEL = "none"
 """The channel of a notice to somebody whom nothing reaches: recorded and shown, and failed from the start."""
 FIRST_RETRY, LONGEST_RETRY = 60, 3600
@@ -28,7 +33,7 @@ class Occasion:
 
     Attributes:
         run: the run's id.
-        kind: `gate`, `ended`, `crashed`, `emergency`; also the template's name.
+        kind: `gate`, `ended`, `crashed`, `emergency`, `expiring`; also the template's name, if it has one.
         about: tells occasions of one run apart.
         since: when it began, seconds since the epoch.
         rung: of the escalation path, from 0; -1 for who is told outside the path.
@@ -43,15 +48,17 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """See the module's docstring. Nothing in it is secret: the address is the channel's, and looked up late.
+    """See the module's docstring. Nothing in it is secret.
 
     Attributes:
         occasion: what it is about.
-        to: a person's id, or a role such as `internal/change-manager`.
-        channel: its name in `notify.yaml`.
+        to: a person's id, or a role such as `internal/change-manager`; or a user's login.
+        channel: its name in `notify.yaml`; `THROUGH` and a mail server's name for a user.
         subject, text: as sent.
         link: the page it leads to.
         created: seconds since the epoch.
+        mail: a user's address; empty for everybody else.
+        until: when it is of no use any more, seconds since the epoch; 0 for never.
     """
 
     occasion: Occasion
@@ -61,11 +68,13 @@ class Notice:
     text: str
     link: str
     created: int
+    mail: str = ""
+    until: int = 0
 
     @property
     def address(self) -> tuple[str, str]:
         """Whom and how: what goes to one address is sent together when there is much of it."""
-        return self.to, self.channel
+        return self.mail or self.to, self.channel
 
     @property
     def id(self) -> str:
@@ -104,6 +113,14 @@ class Result(StrEnum):
     SENT = "sent"  # the server took it; whether somebody reads it is not known
     LATER = "later"  # try again
     FAILED = "failed"  # never to be tried again: the server said so, or it is too late
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an attempt to send met; `why` holds neither address nor secret."""
+
+    result: Result
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,5 +166,6 @@ def retry_after(count: int) -> int:
 def judge(result: Result, notice: Notice, attempt: Attempt, now: float, give_up: int) -> Result:
     """What an attempt's result means for the notice: `LATER` ends as `FAILED` once it is too old."""
     waits = now + retry_after(attempt.count)
-    too_late = waits > notice.created + give_up
+    last = notice.created + give_up
+    too_late = waits > (min(last, notice.until) if notice.until else last)
     return Result.FAILED if result is Result.LATER and too_late else result

@@ -31,7 +31,7 @@ MAX_FILE = 1024 * 1024
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _TIME = re.compile(r"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?")
 _TIME_FORMATS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-_PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,253}")
+_PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+'&@-]{0,253}")
 _OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"\\]*)")?(?:,|$)')
 
 

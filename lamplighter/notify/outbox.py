@@ -90,6 +90,10 @@ class Outbox:
             self._close(key, Result.FAILED, Attempt(why="nothing in notify.yaml reaches them"))
         return new
 
+    def known(self, notice: Notice) -> bool:
+        """Whether the occasion is recorded."""
+        return self._store.get(_key(notice), limit=LIMIT) is not None
+
     # --- sending ----------------------------------------------------------------------------------
 
     def due(self) -> Iterator[Notice]:
@@ -137,6 +141,10 @@ class Outbox:
         again = int(now) + (after or retry_after(claim.count))
         self._store.swap(f"{key}.try", claim.to_bytes(), Attempt(claim.count, "", again, why).to_bytes())
         return final
+
+    def is_late(self, notice: Notice) -> bool:
+        """Whether it is of no use any more."""
+        return bool(notice.until) and self._clock() > notice.until
 
     def may_send(self, address: tuple[str, str], per_hour: int) -> bool:
         """Take one of the address's places in the hour; False when all are taken."""

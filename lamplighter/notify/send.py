@@ -1,4 +1,4 @@
-"""Sends what is in the outbox: through apprise, to mail servers, Teams, Slack and about a hundred others.
+"""Sends what is in the outbox: mail, and through apprise to Teams, Slack and about a hundred others.
 
 Only encrypted services are used; a plain one is taken on this machine's own loopback only. What a server
 answered is kept as a code and a sentence: apprise's own log lines hold addresses and are not passed on.
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from urllib.parse import quote
 
 import apprise
 from apprise import NotifyFormat
@@ -24,8 +23,9 @@ from apprise.plugins.email.base import NotifyEmail
 from apprise.plugins.email.common import SecureMailMode
 
 from lamplighter.crashpoints import crashpoint
-from lamplighter.errors import SecretError
-from lamplighter.model.notice import Attempt, Notice, Result
+from lamplighter.errors import MalformedError, SecretError
+from lamplighter.model.notice import Answer, Attempt, Notice, Result
+from lamplighter.notify.mail import recipient_of, send_mail
 from lamplighter.notify.outbox import WINDOW, Outbox
 from lamplighter.notify.wording import digest_of
 from lamplighter.secrets import Resolve, resolve
@@ -37,20 +37,13 @@ MOST_TOGETHER = 200
 SEND_SECONDS = 25.0
 ROUND_SECONDS = 120.0
 CONNECT_SECONDS, READ_SECONDS = 5.0, 10.0
+MAIL_SECONDS = 20.0
+"""Until an answer of a mail server must be there: one that scans what it takes needs its time, and a message
+that it takes after that is sent again."""
 BODY_FORMAT = NotifyFormat.TEXT
-_SMTP = re.compile(r"\((\d{3}), b")
 _HTTP = re.compile(r"error=(\d{3})\b")
-_LOGIN = frozenset({530, 534, 535, 538})
 _GONE = frozenset({400, 404, 405, 410, 413, 422})
 _LOCK = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an attempt to send met; `why` holds neither address nor secret."""
-
-    result: Result
-    why: str = ""
 
 
 Send = Callable[[Channel, str, str], Answer]
@@ -75,6 +68,8 @@ def deliver(
 ) -> Delivered:
     """Send what is due, within the site's rates and a deadline; what is left waits for the next round.
 
+    Those who run things come first, and then the users, of whom there may be hundreds.
+
     Args:
         outbox: the site's.
         notify: how people are reached.
@@ -89,7 +84,7 @@ def deliver(
     end, sent_messages = time.monotonic() + seconds, 0
     results: list[Result] = []
     found = outbox.due() if notices is None else notices
-    waiting = sorted(found, key=lambda one: (one.address, one.created, one.id))
+    waiting = sorted(found, key=lambda one: (bool(one.mail), one.address, one.created, one.id))
     for address, group in groupby(waiting, key=lambda one: one.address):
         for batch in _batches(list(group)):
             if time.monotonic() >= end or sent_messages >= notify.per_round:
@@ -105,8 +100,11 @@ def _delivered(results: Sequence[Result]) -> Delivered:
 
 
 def _batches(notices: list[Notice]) -> Iterator[list[Notice]]:
-    """One by one when there are few; together when there are many, so that nobody is flooded."""
-    size = 1 if len(notices) <= MOST_SINGLE else MOST_TOGETHER
+    """One by one when there are few; together when there are many, so that nobody is flooded.
+
+    To users one by one: several accounts may have one address, and a list of links is nothing for them.
+    """
+    size = 1 if len(notices) <= MOST_SINGLE or notices[0].mail else MOST_TOGETHER
     yield from (notices[start : start + size] for start in range(0, len(notices), size))
 
 
@@ -119,14 +117,22 @@ def _send_batch(
     if not outbox.may_send(address, notify.per_hour):
         held = Answer(Result.LATER, f"held back: {notify.per_hour} messages an hour went there already")
         return _settle(outbox, claimed, held, WINDOW // 4)
-    channel = notify.channel(*address)
     notices = [notice for notice, _ in claimed]
     first = notices[0]
+    channel = notify.way(first)
     subject, text = (first.subject, first.text) if len(notices) == 1 else digest_of(notices, site)
-    gone = Answer(Result.LATER, "notify.yaml does not have this channel any more")
-    answer = send(channel, subject, text) if channel else gone
+    answer = _answer(channel, first, outbox, lambda way: send(way, subject, text))
     crashpoint("outbox.sent")
     return _settle(outbox, claimed, answer)
+
+
+def _answer(
+    channel: Channel | None, first: Notice, outbox: Outbox, send: Callable[[Channel], Answer]
+) -> Answer:
+    if outbox.is_late(first):
+        return Answer(Result.FAILED, "it could not be sent before it was of no use any more")
+    gone = Answer(Result.LATER, "notify.yaml does not have this channel any more")
+    return send(channel) if channel else gone
 
 
 def _settle(
@@ -151,20 +157,34 @@ def send_by_apprise(channel: Channel, subject: str, text: str, resolver: Resolve
 
 def _send(channel: Channel, subject: str, text: str, resolver: Resolve) -> Answer:
     try:
-        url = resolver(channel.url).reveal()
-        address = resolver(channel.to).reveal() if channel.to else ""
+        url = resolver(channel.url).reveal().strip()
+        address = channel.address or (resolver(channel.to).reveal() if channel.to else "")
     except SecretError as error:
         return Answer(Result.LATER, str(error))
     with _overhear() as heard:
         try:
-            service = _service(url, address)
+            service = _service(url)
             if isinstance(service, str):
                 return Answer(Result.LATER, service)
-            sender = apprise.Apprise(asset=_asset())
-            sender.add(service)
-            taken = sender.notify(text, title=subject, body_format=BODY_FORMAT)
+            if not isinstance(service, NotifyEmail):
+                return _by_service(service, address, subject, text, heard)
+            to = recipient_of(url, service, address)
+        except MalformedError as error:
+            return Answer(Result.LATER, error.message)
         except Exception as error:  # noqa: BLE001 - any of a hundred services; its text may hold the address
             return Answer(Result.LATER, f"the service's program failed with {type(error).__name__}")
+    return send_mail(service, to, subject, text, connect_seconds=CONNECT_SECONDS, seconds=MAIL_SECONDS)
+
+
+def _by_service(
+    service: NotifyBase, address: str, subject: str, text: str, heard: Sequence[str]
+) -> Answer:
+    """Through apprise, which takes lists of addresses apart in its own way: so it is given none."""
+    if address:
+        return Answer(Result.LATER, "an address goes with a mail server, mailtos://, and with nothing else")
+    sender = apprise.Apprise(asset=_asset())
+    sender.add(service)
+    taken = sender.notify(text, title=subject, body_format=BODY_FORMAT)
     return Answer(Result.SENT) if taken else explain(heard)
 
 
@@ -176,10 +196,8 @@ def _asset() -> apprise.AppriseAsset:
     )
 
 
-def _service(url: str, address: str) -> NotifyBase | str:
+def _service(url: str) -> NotifyBase | str:
     """The service of a URL; a sentence when it must not be used."""
-    if address:
-        url += f"{'&' if '?' in url else '?'}to={quote(address, safe='')}"
     service = apprise.Apprise.instantiate(url, asset=_asset())
     if service is None:
         return "the reference holds no URL that apprise knows"
@@ -188,8 +206,6 @@ def _service(url: str, address: str) -> NotifyBase | str:
         return "the service is not encrypted; write mailtos:// with mode=starttls, https:// or the like"
     if not here and not service.verify_certificate:
         return "the URL says verify=no, and an unproven server gets no notices"
-    if isinstance(service, NotifyEmail):
-        service.notify_format = (NotifyFormat.TEXT,)  # type: ignore[assignment]  # its type is one value's
     service.socket_connect_timeout = min(service.socket_connect_timeout, CONNECT_SECONDS)
     service.socket_read_timeout = min(service.socket_read_timeout, READ_SECONDS)
     return service
@@ -215,19 +231,10 @@ def _is_here(service: NotifyBase) -> bool:
 def explain(heard: Sequence[str]) -> Answer:
     """What a refused attempt means, from apprise's log lines: only a code of them is kept.
 
-    SMTP (RFC 5321 section 4.2.1): 5yz is final, 4yz may pass. A wrong password is 5yz as well, but is the
-    site's to mend, so it is tried again. HTTP: 404 and 410 say that the webhook is gone.
+    HTTP: 404 and 410 say that the webhook is gone.
     """
     text = "\n".join(heard)
-    smtp, http = _SMTP.search(text), _HTTP.search(text)
-    if smtp:
-        code = int(smtp[1])
-        if code in _LOGIN:
-            return Answer(Result.LATER, f"the mail server did not take the login ({code})")
-        if code >= 500:  # noqa: PLR2004 - RFC 5321
-            return Answer(Result.FAILED, f"the mail server refused it for good ({code})")
-        return Answer(Result.LATER, f"the mail server asks to try later ({code})")
-    if http:
+    if http := _HTTP.search(text):
         code = int(http[1])
         result = Result.FAILED if code in _GONE else Result.LATER
         return Answer(result, f"the service answered {code}")
@@ -239,7 +246,6 @@ def explain(heard: Sequence[str]) -> Answer:
 
 _SIGNS = (
     ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not trusted here"),
-    ("STARTTLS extension not supported", "the mail server offers no encryption"),
     ("Connection refused", "the server is down: connection refused"),
     ("timed out", "the server did not answer in time"),
     ("Name or service not known", "the server's name is not known"),

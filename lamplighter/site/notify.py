@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from lamplighter.errors import MalformedError, Mistake, SiteError
 from lamplighter.model.escalation import Recipient, read_recipient
-from lamplighter.model.notice import NO_CHANNEL
+from lamplighter.model.notice import NO_CHANNEL, THROUGH, Notice
 from lamplighter.model.party import Party, Person
 from lamplighter.site.schema import REFERENCE, Slug, Strict, checked
 from lamplighter.site.yaml import Node, Source, read_yaml
@@ -74,17 +74,19 @@ class NotifyEntry(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One way to reach one holder. All but `name` are secret references.
+    """One way to reach one holder. `url` and `to` are secret references.
 
     Attributes:
         name: unique for its holder.
-        url: an apprise URL; of a mail server when there is a `to`.
+        url: an apprise URL; of a mail server when there is a `to` or an `address`.
         to: a mail address; empty when the URL says it.
+        address: a mail address itself, of a user of the directory.
     """
 
     name: str
     url: str
     to: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,13 @@ class Notify:
     def channel(self, holder: str, name: str) -> Channel | None:
         """One channel as the file has it now; None when it is gone."""
         return next((one for one in self.reach.get(holder, ()) if one.name == name), None)
+
+    def way(self, notice: Notice) -> Channel | None:
+        """How a notice goes out, as the file has it now; None when that is gone."""
+        if not notice.mail:
+            return self.channel(notice.to, notice.channel)
+        url = self.servers.get(notice.channel.removeprefix(THROUGH))
+        return Channel(notice.channel, url, address=notice.mail) if url else None
 
     def emergency_people(self, people: Iterable[Person]) -> tuple[Recipient, ...]:
         """Who hears at once of an emergency: as listed, else internal IT with that role, else all of it."""

@@ -25,7 +25,7 @@ AFTER = r"^(0|[1-9][0-9]{0,4})[mhd]$"
 CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 REFERENCE = r"^(env|file|cmd):\S[^\r\n]{0,499}$"
 ATTRIBUTE = r"^[A-Za-z][A-Za-z0-9-]*$"
-PRINCIPAL = r"^[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*$"
+PRINCIPAL = r"^[a-z0-9][a-z0-9._+'&-]*@[a-z0-9][a-z0-9.-]*$"
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG, max_length=63)]
 Principal = Annotated[str, StringConstraints(pattern=PRINCIPAL, max_length=253)]

@@ -58,9 +58,18 @@ _NAMES = {  # RFC 4511 4.1.9, as far as they are met
     68: "entry already exists", 71: "affects multiple servers", 80: "other", 122: "assertion failed",
 }
 _REFUSALS = {
-    TIME_LIMIT: (OutputTooLargeError, "the server's time limit was reached", "Ask for less"),
-    SIZE_LIMIT: (OutputTooLargeError, "the server's size limit was reached", "Ask for less"),
-    ADMIN_LIMIT: (OutputTooLargeError, "the server's own limit was reached", "Ask for less"),
+    TIME_LIMIT: (
+        OutputTooLargeError, "the server's time limit was reached",
+        "Raise it for the service account: slapd's `limits ... time=` (docs/prepare.md)",
+    ),
+    SIZE_LIMIT: (
+        OutputTooLargeError, "the server's size limit was reached, although it was asked in pages",
+        "Raise it for the service account: slapd's `limits ... size=` (docs/prepare.md); it is 500 by itself",
+    ),
+    ADMIN_LIMIT: (
+        OutputTooLargeError, "the server's own limit was reached",
+        "Raise it for the service account: slapd's `limits ... size.unchecked=` (docs/prepare.md)",
+    ),
     19: (PolicyViolationError, "", "Choose a value that the server's rules allow"),
     NO_SUCH_OBJECT: (NoSuchEntryError, "there is no such object, or the account may not see it", ""),
     50: (NotPermittedError, "no right to do this", "Delegate it to the service account, or ask who has it"),

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from lamplighter.cli import main
-from lamplighter.model.notice import Result
-from lamplighter.notify.send import Answer
+from lamplighter.model.notice import Answer, Result
 from tests.enginekit import HOSTS, PRIYA, Clock, Lab, carry_out, labs
 from tests.test_watch import failed, look
 

@@ -42,6 +42,7 @@ class Answers:
     delay: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     mails: list[EmailMessage] = field(default_factory=list)
+    recipients_seen: list[tuple[str, ...]] = field(default_factory=list)
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -60,6 +61,7 @@ class Answers:
         if answer.startswith("250"):
             mail = message_from_bytes(bytes(envelope.content or b""), policy=policy.default)
             assert isinstance(mail, EmailMessage)
+            self.recipients_seen.append(tuple(envelope.rcpt_tos))
             mail["X-Rcpt"] = ", ".join(envelope.rcpt_tos)
             self.mails.append(mail)
         return answer
@@ -70,9 +72,13 @@ class Answers:
 
 
 class MailServer:
-    """A mail server on loopback. Params: folder, for its CA and certificate."""
+    """A mail server on loopback.
 
-    def __init__(self, folder: Path) -> None:
+    Params: folder, for its CA and certificate; international, whether it offers SMTPUTF8 (RFC 6531).
+    """
+
+    def __init__(self, folder: Path, *, international: bool = True) -> None:
+        self._international = international
         self.ca = Ca(folder, "Mail CA")
         certificate, key = self.ca.issue("127.0.0.1", "localhost", file="mail")
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -97,6 +103,7 @@ class MailServer:
         self._controller = Controller(
             self.answers, hostname="127.0.0.1", port=self.port, tls_context=self._context,
             require_starttls=True, auth_required=True, authenticator=_authenticate,
+            enable_SMTPUTF8=self._international,
         )
         self._controller.start()
 

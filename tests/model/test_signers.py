@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from lamplighter.errors import MalformedError
 from lamplighter.model.signers import parse_revoked, parse_signers, read_public
 from lamplighter.model.sshkey import read_key
+from lamplighter.site.schema import PRINCIPAL
 from tests.sshkit import Pair, keygen
 
 NAMESPACE = "lamplighter-approval@v1"
@@ -150,6 +152,20 @@ def openssh_verifies(folder: Path, line: str, when: str) -> bool:
         "-s", folder / "check.sig", "-O", f"verify-time={when}Z", stdin=b"message",
     )
     return done.returncode == 0
+
+
+@pytest.mark.parametrize("person", ["fiona.d'souza@internal.example", "r&d@internal.example"])
+def test_peoples_ids_are_addresses_that_people_have(person: str, tmp_path: Path) -> None:
+    assert re.fullmatch(PRINCIPAL, person)
+    signers, mistakes = parse_signers(f"{person} {KEY}\n", "approvers")
+    assert (mistakes, signers.principals) == ((), {person})
+    (tmp_path / "approvers").write_text(f"{person} {KEY}\n")
+    (tmp_path / "s.sig").write_text(ONE.sign(b"message", NAMESPACE))
+    done = keygen(
+        "-Y", "verify", "-f", tmp_path / "approvers", "-I", person, "-n", NAMESPACE, "-s", tmp_path / "s.sig",
+        stdin=b"message",
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_revoked_keys_are_listed_as_keys_or_fingerprints() -> None:

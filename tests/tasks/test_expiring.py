@@ -1,24 +1,34 @@
-"""Who hears that a password expires, and how often, over real directories."""
+"""Who hears that a password expires, and how often, over real directories and a real mail server."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamplighter.errors import OutputTooLargeError
+from lamplighter.model.notice import Notice, Occasion
+from lamplighter.notify.outbox import Outbox
+from lamplighter.notify.send import Delivered, deliver, send_by_apprise
 from lamplighter.site import load_site
-from tasks.expiring import DAY, due_step, tell_everybody
+from lamplighter.site.directory import load_directory
+from lamplighter.site.notify import Channel, Notify
+from lamplighter.store.directory import DirectoryStore
+from tasks.expiring import DAY, Expiring, Teller, Told, due_step, tell_everybody
 from tasks.openldap import ADMIN_LOCK
-from tests.accountkit import OLD, Office
+from tests.accountkit import OLD, PRIYA, ROOT, Office
 from tests.lab import openldap
 from tests.lab.openldap import OpenLdap
 from tests.lab.samba_ad import SambaAd
 from tests.lab.smtp import MailServer
+from tests.test_prepare import block
 
 
 @given(end=st.integers(0, 10**10), now=st.integers(0, 10**10))
@@ -49,6 +59,141 @@ def post(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer
         monkeypatch.setenv("SSL_CERT_FILE", str(server.ca.path))
         monkeypatch.setenv("LAMPLIGHTER_MAIL", server.url())
         yield server
+
+
+# --- the mails ------------------------------------------------------------------------------------
+
+NOW = 1_795_400_000
+
+
+class Desk:
+    """A site's reminders without a directory: users in, mails out. Params: folder, of the store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site, self.now = load_site(ROOT / "inventories" / "demo"), float(NOW)
+        self.outbox = Outbox(DirectoryStore(folder / "store"), lambda: self.now)
+        self.notify = Notify(servers={"mail": "env:LAMPLIGHTER_MAIL"}, per_round=1)
+        rules = load_directory(self.site.path).entry
+        self.rules = rules.model_copy(update={
+            "delivery": rules.delivery.model_copy(update={"mail_through": "mail"}),
+            "expiring": rules.expiring.model_copy(update={"days": [14, 3], "per_run": 3}),
+        })
+
+    def tell(self, *users: Expiring) -> Told:
+        return Teller(self.site, self.rules, self.outbox, self.notify, lambda: self.now).tell(users)
+
+    def watch(self) -> Delivered:
+        """A round of `escalate`."""
+        many = replace(self.notify, per_round=50)
+        return deliver(self.outbox, many, self.site.title, send_by_apprise)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def user(login: str, days: float = 10, mail: str = "") -> Expiring:
+    return Expiring(f"pin-{login}", "uid=x", login, mail or f"{login}@mail.example", int(NOW + days * DAY))
+
+
+def test_a_server_that_is_down_costs_nobody_the_reminder(post: MailServer, desk: Desk) -> None:
+    post.stop()
+    try:
+        told = desk.tell(user("jane"), user("john"))
+        assert (told.sent, told.waiting, told.ok) == (0, 2, False)
+        desk.now += DAY
+        assert desk.watch().later == 2
+    finally:
+        post.start()
+    assert desk.tell(user("jane"), user("john")).sent == 0, "the outbox has them"
+    desk.now += 3600
+    assert desk.watch().sent == 2
+    assert sorted(post.answers.recipients_seen) == [("jane@mail.example",), ("john@mail.example",)]
+    assert desk.watch().sent == 0
+
+
+def test_greylisting_is_waited_out(post: MailServer, desk: Desk) -> None:
+    post.answers.recipients["jane@mail.example"] = ["451 greylisted, come back in 5 minutes"] * 3 + ["250 OK"]
+    assert desk.tell(user("jane")).waiting == 1
+    for _ in range(8):
+        desk.now += 120
+        desk.watch()
+    assert post.answers.recipients_seen == [("jane@mail.example",)]
+    assert "expires on" in post.mails[0].get_content()
+
+
+def test_a_reminder_that_is_too_late_is_not_sent(post: MailServer, desk: Desk) -> None:
+    post.answers.recipients["jane@mail.example"] = ["451 later", "250 OK"]
+    assert desk.tell(user("jane", days=0.5)).waiting == 1
+    desk.now += DAY
+    assert desk.watch().failed == 1
+    assert not post.mails
+    (entry,) = desk.outbox.entries()
+    assert (entry.state, entry.notice.to) == ("failed", "jane")
+
+
+def test_one_address_of_several_accounts_hears_of_each(post: MailServer, desk: Desk) -> None:
+    users = [user(f"shared{number}", mail="desk@mail.example") for number in range(5)]
+    assert desk.tell(*users).left == 2
+    assert desk.tell(*users).sent == 2
+    assert [one["Subject"] for one in post.mails] == ["Your password expires soon"] * 5
+    assert post.answers.recipients_seen == [("desk@mail.example",)] * 5
+
+
+def test_who_has_no_address_is_named(post: MailServer, desk: Desk) -> None:
+    nobody = replace(user("mailless"), mail="")
+    told = desk.tell(nobody, user("jane"))
+    assert (told.sent, told.unreached) == (1, ("mailless",))
+    assert "1 users without one mail address (mailless)" in str(told)
+    assert len(post.mails) == 1
+
+
+def test_those_who_run_things_hear_before_hundreds_of_users(post: MailServer, desk: Desk) -> None:
+    post.stop()
+    desk.tell(user("aaron"), user("abby"))
+    post.start()
+    desk.now += 3600
+    occasion = Occasion("patch-linux-1", "gate", "d", NOW)
+    os.environ["ZOE"] = "zoe@mail.example"
+    desk.outbox.record(Notice(occasion, "zoe@internal.example", "mail", "Approval needed", "t", "", NOW))
+    reach = {"zoe@internal.example": (Channel("mail", "env:LAMPLIGHTER_MAIL", "env:ZOE"),)}
+    notify = replace(desk.notify, reach=reach)
+    assert deliver(desk.outbox, notify, "demo", send_by_apprise).sent == 1
+    assert post.answers.recipients_seen == [("zoe@mail.example",)]
+
+
+# --- over directories -----------------------------------------------------------------------------
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("limits", ["", "block"])
+def test_a_servers_size_limit_is_told_and_can_be_raised(
+    limits: str, tmp_path: Path, post: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What slapd does by itself at 500 entries, here at 3; and what docs/prepare.md says to do."""
+    line = block("openldap: limits").replace("dc=corp,dc=example", openldap.BASE) if limits else ""
+    conf = openldap._CONF.replace("sizelimit unlimited\n", f"sizelimit 3\n{line}")
+    monkeypatch.setattr(openldap, "_CONF", conf)
+    monkeypatch.setenv("DESK", "desk@mail.example")
+    with OpenLdap(f"slapd-lim-{os.getpid()}-{len(limits)}", tmp_path / "s") as slapd:
+        slapd.set(openldap.DEFAULT_POLICY, pwdMaxAge=42 * DAY)
+        for number in range(5):
+            slapd.user(f"many{number}", OLD, mail=f"many{number}@mail.example")
+        office = Office(tmp_path, slapd, rates={"tell": [PRIYA]})
+        known = yaml.safe_load((office.path / "notify.yaml").read_text())
+        channel = {"name": "mail", "through": "mail", "to": "env:DESK"}
+        office.edit("notify.yaml", reach={**known.get("reach", {}), PRIYA: [channel]})
+        site, later = load_site(office.path), time.time() + 35 * DAY
+        if limits:
+            assert tell_everybody(site, clock=lambda: later).sent == 5
+            return
+        for _ in range(2):
+            with pytest.raises(OutputTooLargeError, match=r"limits \.\.\. size="):
+                tell_everybody(site, clock=lambda: later)
+    (heard,) = post.mails
+    assert heard["X-Rcpt"] == "desk@mail.example"
+    assert "limits ... size=" in heard.get_content()
 
 
 @pytest.mark.lab
