@@ -32,7 +32,7 @@ from lamplighter.model.envelope import Envelope
 from lamplighter.model.plan import Requester
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.session import Connect
-from lamplighter.model.standing import ACCOUNTS, Standing
+from lamplighter.model.standing import ACCOUNTS, Standing, Uses
 from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.secrets import Secret
 from lamplighter.site import load_site
@@ -151,7 +151,7 @@ class Office:
         limits = load_site(self.path).rollout(runbook)[0]
         data = Standing(
             "demo", runbook.id, ACCOUNTS, who, self.now - 1, self.now + 86400, secrets.token_hex(16), "",
-            options, limits,
+            options, limits, uses=Uses(1000, 1000),
         ).to_bytes()
         (self.path / "standing").mkdir(exist_ok=True)
         line = Envelope(data, self.keys[who].sign(data, STANDING)).to_line()

@@ -25,7 +25,7 @@ from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import HostPlan, Limits, Plan, Requester, Step
 from lamplighter.model.signers import Revoked, Signers, parse_revoked, parse_signers
 from lamplighter.model.standing import NAMESPACE as STANDING
-from lamplighter.model.standing import Standing
+from lamplighter.model.standing import Standing, Use, Uses, Widening
 from tests.sshkit import Pair
 
 CASES = Path(__file__).parent / "cases" / "gate"
@@ -99,9 +99,15 @@ def run(data: dict[str, Any]) -> GateResult:
     policy = replace(
         make_policy(data, plan),
         standing=tuple(line for spec, line in made if in_folder(spec)),
+        uses={sha256(read_line(line).statement): used(spec) for spec, line in made if "used" in spec},
         against=frozenset(sha256(read_line(line).statement) for spec, line in made if spec.get("counted")),
     )
     return evaluate(plan.to_bytes() + data.get("append", "").encode(), lines, policy, NOW + data.get("at", 0))
+
+
+def used(spec: dict[str, Any]) -> tuple[Use, ...]:
+    """What a standing approval was used for: seconds ago, run, targets."""
+    return tuple(Use(NOW - ago, run, targets) for ago, run, targets in spec["used"])
 
 
 def in_folder(spec: dict[str, Any]) -> bool:
@@ -124,14 +130,15 @@ def make_gate(spec: dict[str, Any]) -> Gate:
 
 def make_plan(spec: dict[str, Any]) -> Plan:
     known = spec.get("known", "claimed")
-    hosts = tuple(spec.get("hosts", ["web1"]))
+    waves = tuple(tuple(wave) for wave in spec.get("waves", [spec.get("hosts", ["web1"])]) if wave)
+    hosts = tuple(name for wave in waves for name in wave)
     step = Step("upgrade", "apt.upgrade", "upgrade")
     return Plan(
         run="run-1", site="demo", runbook=spec.get("runbook", "patch-linux"), owner="msp",
         change_type=spec.get("change_type", "normal"),
         requester=Requester(address(spec.get("requester", "arjun")), known), selection="all",
         fleet=10, created=NOW - 3600, expires=NOW + spec.get("expires", 86400), code="0", nonce="n",
-        gate=make_gate(spec.get("gate", {})), waves=(hosts,) if hosts else (),
+        gate=make_gate(spec.get("gate", {})), waves=waves,
         hosts=tuple(HostPlan(name, "sha256:0", (step,)) for name in hosts),
         options=spec.get("options", {}), limits=Limits(**spec.get("limits", {})),
     )
@@ -164,6 +171,9 @@ def make_line(spec: dict[str, Any], plan: Plan) -> str:
     if "standing" in spec:
         wanted = {"site": "demo", "runbook": "patch-linux", "selection": "web", **spec["standing"]}
         wanted["limits"] = Limits(**wanted.get("limits", {}))
+        wanted["waves"] = Widening(**wanted.get("waves", {"canary": 9}))
+        wanted["uses"] = Uses(**wanted.get("uses", {"hour": 9, "day": 9}))
+        wanted.setdefault("members", 9)
         statement, namespace = Standing(**common, **wanted).to_bytes(), STANDING
     else:
         about = _about(spec.get("plan", "this"), plan)

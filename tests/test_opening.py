@@ -28,7 +28,7 @@ from lamplighter.model.request import Asked, SignedRequest
 from lamplighter.model.review import NAMESPACE as REVIEW
 from lamplighter.model.review import SECONDS, Review, Verdict
 from lamplighter.model.standing import NAMESPACE as STANDING
-from lamplighter.model.standing import Standing
+from lamplighter.model.standing import Standing, Uses, Widening
 from lamplighter.site import load_site
 from tests.enginekit import ASHA, KIRAN, PRIYA, RUNBOOK, SITE, Bump, Lab, Make, finish, labs
 
@@ -160,7 +160,7 @@ def stand(lab: Lab, who: str = ASHA, lasts: int = 90 * 86400, **changes: Any) ->
     said = Standing(**{
         "site": SITE, "runbook": "bump-version", "selection": "all", "approver": who, "not_before": now,
         "expires": now + lasts, "id": secrets.token_hex(16), "options": {"target": 2}, "limits": limits,
-        **changes,
+        "waves": Widening(1, (10, 50, 100)), "members": 99, "uses": Uses(100, 200), **changes,
     })
     keep(lab, signed(lab, who, said.to_bytes(), STANDING), said.id)
     return said
@@ -197,6 +197,34 @@ def test_a_run_outside_of_it_waits_like_any_other(lab: Lab, changes: dict[str, A
     with opened(lab) as run:
         assert planned(run).plan().change_type == "normal"
         assert not run.check_gate().passed
+
+
+def test_it_serves_so_many_targets_an_hour_whatever_number_of_runs(lab: Lab) -> None:
+    """Two hosts a run: the second run of the hour is one too many, and passes an hour later."""
+    stand(lab, uses=Uses(3, 9))
+    with opened(lab, run="bump-1") as run:
+        assert planned(run).check_gate().passed
+        assert run.check_gate().passed, "its own place is not counted against it"
+    with opened(lab, run="bump-2") as run:
+        planned(run)
+        for _ in range(3):  # asking again takes no place
+            assert [str(code) for _, code in run.check_gate().refused] == ["spent"]
+    lab.clock.sleep(3601)
+    with opened(lab, run="bump-2") as run:
+        assert run.check_gate().passed
+        assert finish(run).state == "Completed"
+
+
+@pytest.mark.parametrize("changes", [
+    {"members": 1, "waves": Widening(2)}, {"waves": Widening(1, (10, 50))},
+])
+def test_a_group_that_grew_or_a_wider_wave_is_asked_for(lab: Lab, changes: dict[str, Any]) -> None:
+    site_file = lab.path / "site.yaml"
+    wide = {"rollout": {"default": {"waves": {"canary": 2, "shares": [100]}}}}
+    site_file.write_text(yaml.safe_dump({**yaml.safe_load(site_file.read_text()), **wide}))
+    stand(lab, **changes)
+    with opened(lab) as run:
+        assert planned(run).plan().change_type == "normal"
 
 
 def test_whoever_asks_cannot_have_approved_it_beforehand(lab: Lab) -> None:

@@ -84,7 +84,8 @@ def test_a_signed_request_is_a_fact_and_serves_once(desk: Desk) -> None:
 def test_what_is_approved_beforehand_does_not_wait(desk: Desk) -> None:
     desk.prefect.lamplighter(
         "standing", "patch-linux", "--site", "demo", "--hosts", "alpha", "--set", "packages=security",
-        "--valid-for", "90d", "--key", str(desk.site.key(KIRAN)), "--reason", "monthly patches",
+        "--per-hour", "9", "--per-day", "9", "--valid-for", "90d",
+        "--key", str(desk.site.key(KIRAN)), "--reason", "monthly patches",
     )
     listed = json.loads(desk.prefect.lamplighter("standing", "--site", "demo", "--list", "--json"))
     assert [(one["state"], one["approver"]) for one in listed] == [("counts", KIRAN)]

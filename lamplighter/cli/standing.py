@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from lamplighter.cli.common import console, print_json, table
 from lamplighter.cli.plan import operation_of
 from lamplighter.derive.catalogue import named
-from lamplighter.errors import SelectionError
+from lamplighter.errors import MalformedError, SelectionError, StoreError
 from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.approval import Decision, Statement
 from lamplighter.model.attest import Code, attest, person_of
-from lamplighter.model.envelope import visible
+from lamplighter.model.envelope import read_line, visible
 from lamplighter.model.plan import Limits
 from lamplighter.model.runbook import On, Runbook
 from lamplighter.model.show import when
-from lamplighter.model.standing import ACCOUNTS, NAMESPACE, Standing
+from lamplighter.model.sshsig import parse_signature, verify
+from lamplighter.model.standing import ACCOUNTS, DAY, NAMESPACE, Standing, Use, Uses, Widening
 from lamplighter.signing import sign_line, signer_of
 from lamplighter.site import Site, load_site_named
 from lamplighter.site.standing import FOLDER, StandingLine
+from lamplighter.site.uses import RecentUses
+from lamplighter.store import open_store
 from lamplighter.timespan import seconds
 
 
@@ -42,9 +47,12 @@ def standing(
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="the loosest a plan may be; else as the site has it"),
     ] = None,
+    *,
+    per_hour: Annotated[int, typer.Option(help="most targets changed on it in an hour", min=0)] = 0,
+    per_day: Annotated[int, typer.Option(help="most targets changed on it in a day", min=0)] = 0,
+    members: Annotated[int, typer.Option(help="most hosts that --hosts may match; else as many as now")] = 0,
     valid_for: Annotated[str, typer.Option(help="until when it counts: 90d, at most 366d")] = "90d",
     reason: Annotated[str, typer.Option(help="one line, kept with it")] = "",
-    *,
     revoke: Annotated[str, typer.Option(metavar="ID", help="take this one back")] = "",
     list_: Annotated[bool, typer.Option("--list", help="show what stands")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="with --list: print it as JSON")] = False,
@@ -54,8 +62,11 @@ def standing(
     if list_:
         _list(place, as_json=as_json)
         return
-    if key is None or not (revoke or (runbook and hosts)):
-        raise SelectionError("name --key, and a runbook with --hosts, or --revoke ID, or --list")
+    if key is None or not (revoke or (runbook and hosts and per_hour and per_day)):
+        raise SelectionError(
+            "name --key, and a runbook with --hosts, --per-hour and --per-day; or --revoke ID; or --list",
+            changed="Nothing was signed",
+        )
     signer, now = signer_of(key.expanduser(), place.signers), int(time.time())
     if revoke:
         taken = _granted(place, revoke)
@@ -64,21 +75,41 @@ def standing(
         )
     else:
         book = named(runbook).runbook
-        _check_selection(book, place, hosts)
+        most = _members(book, place, hosts)
+        bounds, waves = place.rollout(book)
         said = Standing(
             place.name, runbook, hosts, signer, now, now + seconds(valid_for), secrets.token_hex(16), reason,
-            operation_of(book, option or []).options(), _limits(place.rollout(book)[0], limits or []),
+            operation_of(book, option or []).options(), _limits(bounds, limits or []),
+            Widening(waves.canary, waves.shares), members or most, Uses(per_hour, per_day),
         )
+        _show(said, most)
     line = sign_line(said.to_bytes(), key.expanduser(), APPROVAL if revoke else NAMESPACE)
     file = place.path / FOLDER / f"{'revoke' if revoke else runbook}-{said.id[:8]}.line"
     _write(file, line, place)
 
 
-def _check_selection(book: Runbook, place: Site, hosts: str) -> None:
+def _members(book: Runbook, place: Site, hosts: str) -> int:
+    """How many hosts the pattern matches now; 0 for accounts, which no pattern lists."""
     if book.on is On.HOSTS:
-        place.select(hosts)
-    elif hosts != ACCOUNTS:
+        return len(place.select(hosts))
+    if hosts != ACCOUNTS:
         raise SelectionError(f"{book.id} is about accounts", advice=f"write --hosts {ACCOUNTS}")
+    return 0
+
+
+def _show(said: Standing, now: int) -> None:
+    """What is about to be signed, in full."""
+    out = console()
+    out.print(f"[bold]May run without asking until {when(said.expires)}[/]")
+    for name, text in (
+        ("Runbook", f"{said.runbook} at {said.site}"),
+        ("On", f"{said.selection}: {now} hosts now, {said.members} at most" if now else said.selection),
+        ("Options", ", ".join(f"{name}={value}" for name, value in said.options.items()) or "none"),
+        ("In one run", ", ".join(f"{name} {value}" for name, value in asdict(said.limits).items())),
+        ("Waves", f"{said.waves.canary} first, then {', '.join(f'{one} %' for one in said.waves.shares)}"),
+        ("By all runs", f"{said.uses.hour} targets an hour, {said.uses.day} a day"),
+    ):
+        out.print(f"  [dim]{name:<12}[/] {escape(visible(text))}", soft_wrap=True)
 
 
 def _write(file: Path, line: str, place: Site) -> None:
@@ -117,18 +148,21 @@ def _granted(place: Site, name: str) -> StandingLine:
 
 def _list(place: Site, *, as_json: bool) -> None:
     now = time.time()
+    uses = _uses(place)
     rows = [
         {
             "id": one.said.id, "runbook": one.said.runbook, "hosts": one.said.selection,
             "options": dict(one.said.options), "approver": one.said.approver, "until": when(one.said.expires),
-            "state": _state(one, one.said, place, now), "file": f"{FOLDER}/{one.file}",
+            "used today": f"{_today(uses, one, now)} of {one.said.uses.day}",
+            "growth": _growth(place, one.said), "state": _state(one, one.said, place, now),
+            "file": f"{FOLDER}/{one.file}",
         }
         for one in place.standing if isinstance(one.said, Standing)
     ]
     if as_json:
         print_json(rows)
         return
-    shown = ("id", "runbook", "hosts", "approver", "until", "state")
+    shown = ("id", "runbook", "hosts", "growth", "used today", "approver", "until", "state")
     cells = [[visible(str(row[name])).replace("[", r"\[") for name in shown] for row in rows]
     console().print(table("", shown, cells) if cells else f"{place.name} has no standing approvals")
 
@@ -137,7 +171,7 @@ def _state(one: StandingLine, said: Standing, place: Site, now: float) -> str:
     """In one word, as the gate would say it; party and role are the gate's own to ask for."""
     taken_back = any(
         isinstance(other.said, Statement) and other.said.plan == one.digest
-        and other.said.revokes in {"", said.id} and not _code(other.line, place)
+        and other.said.revokes in {"", said.id} and _signed(other.line)
         for other in place.standing
     )
     if taken_back:
@@ -145,6 +179,39 @@ def _state(one: StandingLine, said: Standing, place: Site, now: float) -> str:
     if now >= said.expires:
         return str(Code.EXPIRED)
     return str(_code(one.line, place) or "counts")
+
+
+def _signed(line: str) -> bool:
+    """A revoke in the site's folder counts whoever signed it: see `lamplighter.model.vote`."""
+    try:
+        envelope = read_line(line)
+        return verify(parse_signature(envelope.signature), envelope.statement)
+    except MalformedError:
+        return False
+
+
+def _uses(place: Site) -> Mapping[str, tuple[Use, ...]]:
+    try:
+        return RecentUses(open_store(place.store, place.store_options))
+    except StoreError:
+        return {}
+
+
+def _today(uses: Mapping[str, tuple[Use, ...]], one: StandingLine, now: float) -> str:
+    try:
+        return str(sum(use.targets for use in uses[one.digest] if use.time > now - DAY))
+    except (KeyError, StoreError):
+        return "?"
+
+
+def _growth(place: Site, said: Standing) -> str:
+    """How far the group has grown towards what was signed for."""
+    if said.selection == ACCOUNTS:
+        return "-"
+    try:
+        return f"{len(place.select(said.selection))} of {said.members}"
+    except SelectionError:
+        return f"0 of {said.members}"
 
 
 def _code(line: str, place: Site) -> Code | None:

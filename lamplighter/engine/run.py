@@ -37,9 +37,11 @@ from lamplighter.model.review import SECONDS as REVIEW_SECONDS
 from lamplighter.model.review import Due
 from lamplighter.model.runbook import ChangeType
 from lamplighter.model.session import Connect
+from lamplighter.model.standing import Use
 from lamplighter.model.text import recordable
 from lamplighter.model.waves import unreached
 from lamplighter.site import Site, load_site
+from lamplighter.site.uses import record_use
 from lamplighter.store import Store
 
 __all__ = ["Ending", "Run", "conclude", "drop_line", "dropped_lines", "plan_key"]
@@ -236,6 +238,8 @@ class Run:
         elif result.passed:
             for approval in result.approvals:
                 self.store.swap(f"approvals/used/{approval}", None, self.history.plan.encode())
+            for digest in () if self.history.passed else result.standing:
+                record_use(self.store, digest, Use(int(self.clock()), self.id, len(self.plan().targets)))
             result = self._judge()
         if result.passed != self.history.passed or not self.history.against.issuperset(result.against):
             self._record_gate(result)

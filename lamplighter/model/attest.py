@@ -35,6 +35,7 @@ class Code(StrEnum):
     EXPIRED = "expired"
     TOO_OLD = "too-old"  # signed longer ago than the gate's max_age
     USED = "used"  # its id was used for another plan
+    SPENT = "spent"  # a standing approval, used as often in this hour or day as it says
     REJECTED = "rejected"  # a reject, or what a reject overrides
     REVOKED = "revoked"  # a revoke, or what a revoke takes back
     MALFORMED = "malformed"

@@ -23,7 +23,8 @@ time. It never raises on hostile input, and answers no whenever it is unsure. It
 10. The site's minimum gate tightens the plan's (`stricter`), and never loosens it.
 11. `standard` changes may also pass on standing approvals, judged by the same rules but for `max_age`: a
     standing approval ends when it says so (`lamplighter.model.standing`). It counts only while it lies in
-    the site's folder: the same line handed in, or left in the store, opens nothing.
+    the site's folder: the same line handed in, or left in the store, opens nothing. It says how many targets
+    may be changed in an hour and a day on it; the plan that would be too many waits for signatures.
 12. `emergency` changes pass on one second person of either party who holds the role `emergency`. The
     request must be signed, for there is no second person where the first is not known.
 """
@@ -80,6 +81,7 @@ class GateResult:
             passed. Ask again then, or when there are new lines.
         approvals: ids of the approvals that count and serve this plan alone, sorted: to be marked as used.
             Standing approvals serve many plans and are not among them.
+        standing: digests of the standing approvals among those that count, sorted: each use is counted.
         closed: who rejected the plan or revoked all its approvals, which is final: no signature opens it
             again. Empty when nobody did.
         against: digests of the rejects and revokes that count, sorted: kept in the run's ledger, they count
@@ -93,6 +95,7 @@ class GateResult:
     missing: tuple[Requirement, ...] = ()
     valid_until: int = 0
     approvals: tuple[str, ...] = ()
+    standing: tuple[str, ...] = ()
     closed: str = ""
     against: tuple[str, ...] = ()
 
@@ -131,6 +134,7 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
         missing=lacking,
         valid_until=0 if needed else _valid_until(case, counted, closings),
         approvals=tuple(sorted(vote.id for vote in counted if vote.about == case.digest)),
+        standing=tuple(sorted(vote.about for vote in counted if vote.about != case.digest)),
         closed=closed,
         against=tuple(sorted({vote.digest for vote in closings if now >= vote.starts})),
     )

@@ -1,13 +1,16 @@
 """A standing approval: the signature that pre-authorises `standard` changes.
 
-It names the runbook, site, selection, options, limits and expiry of what may run without asking again, is
-signed in the namespace `lamplighter-standing@v1`, and is judged by the gate like any other approval.
+It names the runbook, site, selection, options, limits, waves and expiry of what may run without asking
+again, how large the selection may grow, and how many targets all runs together may change in an hour and in
+a day. It is signed in the namespace `lamplighter-standing@v1`, and is judged by the gate like any other
+approval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import accumulate
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.canonical import Json, canonical
@@ -18,8 +21,51 @@ NAMESPACE = "lamplighter-standing@v1"
 ACCOUNTS = "accounts"
 """The selection of a standing approval that is about accounts of the directory."""
 VERSION = 1
-MAX_SECONDS = 366 * 24 * 3600
+HOUR, DAY = 3600, 86400
+LAST = "\U0010ffff"
+"""Sorts after every run's id."""
+MAX_SECONDS = 366 * DAY
 """Longest life of a standing approval: it is thought over at least once a year."""
+
+
+@dataclass(frozen=True, slots=True)
+class Widening:
+    """The widest waves a plan may have; see `Standing.waves`."""
+
+    canary: int = 1
+    shares: tuple[int, ...] = (100,)
+
+    def admits(self, plan: Plan) -> bool:
+        """Whether each wave of a plan leaves as many targets for later as this asks."""
+        total = len(plan.targets)
+        bounds = [min(self.canary, total)]
+        for reached in (*(-(-total * share // 100) for share in self.shares), total):
+            bounds += [reached] if reached > bounds[-1] else []
+        so_far = accumulate(map(len, plan.waves))
+        return all(changed <= most for changed, most in zip(so_far, bounds, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """Targets changed; see `Standing.uses`."""
+
+    hour: int = 0
+    day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a run was let through for on a standing approval.
+
+    Attributes:
+        time: seconds since the epoch.
+        run: its id.
+        targets: how many it changes.
+    """
+
+    time: int
+    run: str
+    targets: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +82,10 @@ class Standing:
         reason: one line for the record.
         options: the runbook's options, exactly.
         limits: the loosest a plan may have.
+        waves: the widest its waves may be: `canary` targets first, then `shares`, cumulative per cent.
+        members: most hosts the selection may match; a group that grew past it is signed for anew. Not asked
+            of accounts.
+        uses: most targets changed in any `hour` and in any `day`, by all runs together.
     """
 
     site: str
@@ -48,6 +98,9 @@ class Standing:
     reason: str = ""
     options: Mapping[str, Json] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    waves: Widening = field(default_factory=Widening)
+    members: int = 0
+    uses: Uses = field(default_factory=Uses)
 
     def to_bytes(self) -> bytes:
         """The canonical bytes to sign.
@@ -71,7 +124,8 @@ def read_standing(data: bytes) -> Standing:
     standing = Standing(
         what.text("site"), what.text("runbook"), what.text("selection"), what.text("approver"), start, end,
         what.id("id"), what.text("reason", most=MAX_REASON, empty=True), what.mapping("options"),
-        _limits(what.mapping("limits")),
+        _limits(what.mapping("limits")), _widening(what.mapping("waves")), what.number("members"),
+        Uses(**_numbers(what.mapping("uses"), Uses, "uses")),
     )
     what.end()
     if end - start > MAX_SECONDS:
@@ -92,13 +146,33 @@ def covers(standing: Standing, plan: Plan, hosts: frozenset[str] | None) -> bool
         plan.change_type == "standard"
         and (plan.site, plan.runbook) == (standing.site, standing.runbook)
         and canonical(plan.options) == canonical(standing.options)
-        and (_is_ordinary(plan) if standing.selection == ACCOUNTS else _selected(plan, hosts))
+        and (_is_ordinary(plan) if standing.selection == ACCOUNTS else _selected(plan, standing, hosts))
         and _within(plan.limits, standing.limits)
+        and standing.waves.admits(plan)
     )
 
 
-def _selected(plan: Plan, hosts: frozenset[str] | None) -> bool:
-    return hosts is not None and hosts.issuperset(plan.targets)
+def _selected(plan: Plan, standing: Standing, hosts: frozenset[str] | None) -> bool:
+    return hosts is not None and len(hosts) <= standing.members and hosts.issuperset(plan.targets)
+
+
+def spent(standing: Standing, plan: Plan, uses: Sequence[Use], now: int) -> bool:
+    """Tell whether this plan would be one change too many of what was pre-authorised.
+
+    Args:
+        standing: the statement.
+        plan: a plan that it covers.
+        uses: of the last day at least, in any order. A plan whose own run is among them has its place, and
+            only those before it count: of two that race for the last place one gets it.
+        now: seconds since the epoch.
+    """
+    first = {one.run: one for one in sorted(uses, key=lambda one: -one.time)}  # a killed run may stand twice
+    mine = first.pop(plan.run, Use(now, LAST, 0))
+    before = [one for one in first.values() if (one.time, one.run) < (mine.time, mine.run)]
+    return any(
+        sum(one.targets for one in before if one.time > mine.time - seconds) + len(plan.targets) > most
+        for seconds, most in ((HOUR, standing.uses.hour), (DAY, standing.uses.day))
+    )
 
 
 def _is_ordinary(plan: Plan) -> bool:
@@ -138,7 +212,22 @@ def _within(limits: Limits, bounds: Limits) -> bool:
 
 
 def _limits(value: Mapping[str, Json]) -> Limits:
-    names = {one.name for one in fields(Limits)}
-    if set(value) != names or any(type(number) is not int or number < 0 for number in value.values()):
-        raise MalformedError(f"limits of the standing approval are not whole numbers for {sorted(names)}")
-    return Limits(**value)
+    return Limits(**_numbers(value, Limits, "limits"))
+
+
+def _widening(value: Mapping[str, Json]) -> Widening:
+    shares = value.get("shares")
+    if not isinstance(shares, list) or not all(type(one) is int and 0 < one <= 100 for one in shares):  # noqa: PLR2004
+        raise MalformedError("shares of the standing approval are not per cent")
+    rest = {name: number for name, number in value.items() if name != "shares"}
+    if set(rest) != {"canary"} or type(rest["canary"]) is not int or rest["canary"] < 1:
+        raise MalformedError("waves of the standing approval are not a canary of at least 1, and shares")
+    return Widening(rest["canary"], tuple(shares))
+
+
+def _numbers(value: Mapping[str, Json], of: type[Limits | Uses], what: str) -> dict[str, int]:
+    names = {one.name for one in fields(of)}
+    found = {name: number for name, number in value.items() if type(number) is int and number >= 0}
+    if set(value) != names or set(found) != names:
+        raise MalformedError(f"{what} of the standing approval are not whole numbers for {sorted(names)}")
+    return found

@@ -19,7 +19,7 @@ from lamplighter.model.plan import Plan
 from lamplighter.model.quorum import Gate
 from lamplighter.model.sshsig import parse_signature, verify
 from lamplighter.model.standing import NAMESPACE as STANDING
-from lamplighter.model.standing import covers, read_standing
+from lamplighter.model.standing import Use, covers, read_standing, spent
 
 SKEW = 300
 """A reject or revoke counts this many seconds early, lest an approver's fast clock delay it."""
@@ -40,6 +40,7 @@ class GatePolicy(Trust):
             type `standard` look at them. A standing approval counts from here alone, so that taking its
             file away is enough; and a revoke counts here whoever signed it, for whoever could lay it there
             could as well have taken the file away.
+        uses: digest of a standing approval to what it was used for in the last day, read as it is asked for.
         against: digests of the rejects and revokes that the run's ledger says counted when they were given;
             nobody who leaves takes one of them back.
     """
@@ -48,6 +49,7 @@ class GatePolicy(Trust):
     used: Mapping[str, str] = field(default_factory=dict)
     selections: Mapping[str, frozenset[str]] = field(default_factory=dict)
     standing: tuple[str, ...] = ()
+    uses: Mapping[str, tuple[Use, ...]] = field(default_factory=dict)
     against: frozenset[str] = frozenset()
 
 
@@ -194,6 +196,8 @@ def _judge_standing(line: str, case: Case) -> Vote | Refusal:
     if not covers(standing, case.plan, case.policy.selections.get(standing.selection)):
         return standing.id, Code.WRONG_DIGEST
     about = sha256(attested.statement)
+    if spent(standing, case.plan, case.policy.uses.get(about, ()), case.now):
+        return standing.id, Code.SPENT
     vote = Vote(standing.id, about, Decision.APPROVE, person, standing.not_before, standing.expires)
     return _timed(vote, standing.expires, attested, case)
 

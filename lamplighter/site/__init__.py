@@ -40,6 +40,7 @@ from lamplighter.site.notify import NOTIFY, read_notify
 from lamplighter.site.schedule import zone_problem
 from lamplighter.site.schema import PolicyEntry, RolloutEntry, SiteEntry
 from lamplighter.site.standing import StandingLine, of_runbook, standing_files
+from lamplighter.site.uses import RecentUses
 from lamplighter.store import Store
 from lamplighter.timespan import seconds
 
@@ -190,6 +191,7 @@ class Site:
             minimum=self.minimum(runbook), used=_Used(store) if store else {},
             selections=_Selections(self.inventory),
             standing=tuple(one.line for one in of_runbook(self.standing, runbook)),
+            uses=RecentUses(store) if store else {},
         )
 
     def pre_authorised(self, plan: Plan) -> Plan:
