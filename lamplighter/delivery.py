@@ -1,6 +1,6 @@
 """A new password on its way to its user: sealed before it is set, handed over once, gone after its time.
 
-What is kept in the store, below `deliveries/`, is sealed with age: to a recipient of the site, or to the
+What is kept in the store, below `live/deliveries/`, is sealed with age: to a recipient of the site, or to the
 worker's own key when the worker itself must mail it or write it to a file. It is handed over at most once:
 a worker that dies in the middle leaves an entry that says so, and the password is reset anew. A mail server
 that is down, or asks to come back later, has taken nothing: it is asked again.
@@ -26,7 +26,7 @@ from lamplighter.notify.send import send_by_apprise
 from lamplighter.secrets import Resolve, Secret, resolve
 from lamplighter.site.directory import HOUR, DeliveryEntry
 from lamplighter.site.notify import Channel
-from lamplighter.store import Store
+from lamplighter.store import LIVE, Store
 
 LIMIT = 64 * 1024
 ENDINGS = {".age": "sealed", ".txt": "file"}
@@ -229,4 +229,4 @@ def sweep(store: Store, rules: DeliveryEntry, now: float) -> int:
 
 
 def _key(run: str) -> str:
-    return f"deliveries/{run}"
+    return f"{LIVE}deliveries/{run}"

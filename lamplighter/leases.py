@@ -25,7 +25,7 @@ from typing import Self
 from lamplighter.errors import LeaseHeldError, MalformedError, StoreError
 from lamplighter.model.canonical import canonical, parse
 from lamplighter.seals import Clock
-from lamplighter.store import Store, as_part, whoami
+from lamplighter.store import LIVE, Store, as_part, whoami
 
 TTL = 120.0
 SKEW = 30.0
@@ -224,7 +224,7 @@ class Leases:
 
 def _key(host: str) -> str:
     """Spread over folders: in a directory, swaps within one folder wait for each other."""
-    return f"leases/{hashlib.sha256(host.encode()).hexdigest()[:2]}/{as_part(host)}"
+    return f"{LIVE}leases/{hashlib.sha256(host.encode()).hexdigest()[:2]}/{as_part(host)}"
 
 
 def _held_by(host: str, holder: Claim | None) -> LeaseHeldError:

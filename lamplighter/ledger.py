@@ -25,8 +25,9 @@ from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import LamplighterError, LedgerBrokenError, LedgerError, MalformedError, StoreError
 from lamplighter.model.canonical import Json, sha256
 from lamplighter.model.chain import SEALED, Break, Chain, Record, check_fields, follow, make_record
-from lamplighter.seals import Clock, add_seal, claim_store, ledger_key, was_sealed
+from lamplighter.seals import Clock, add_seal, ledger_key, was_sealed
 from lamplighter.store import Log, Store, StoreFullError, lines
+from lamplighter.store.identity import check_site
 
 URGENT = frozenset({
     "outcome", "reconciliation", "verified", "host", "wave-ended", "halted", "recovered", SEALED,
@@ -84,7 +85,7 @@ class Ledger:
             LedgerBrokenError: a record does not verify; nothing was appended.
         """
         try:
-            claim_store(store, site)
+            check_site(store, site)
             log = store.open_log(ledger_key(run))
         except StoreError as error:
             raise _unusable(error, run) from error

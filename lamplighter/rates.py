@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lamplighter.model.canonical import canonical, parse
-from lamplighter.store import Store
+from lamplighter.store import LIVE, Store
 
-KEY = "rates/account-changes"
+KEY = f"{LIVE}rates/account-changes"
 HOUR, DAY = 3600, 86400
 LIMIT = 4 * 1024 * 1024
 """Bytes: more than a day of the highest rate."""

@@ -14,36 +14,13 @@ from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import ExistsError, LedgerBrokenError, LedgerError
 from lamplighter.model.canonical import sha256
 from lamplighter.model.chain import MAX_LINE, Record, genesis, make_record, read_record
-from lamplighter.store import Store
+from lamplighter.store import LIVE, Store
 
 SEAL = "seal"
 TRIES = 1000
-_OWNER = "site"
-_HINT = "seals-end"
+_HINT = f"{LIVE}seals-end"
 Clock = Callable[[], float]
 """Seconds since the epoch."""
-
-
-def claim_store(store: Store, site: str) -> None:
-    """Mark a store as the site's own; a store serves one site.
-
-    Raises:
-        LedgerError: it belongs to another site.
-    """
-    if site_of(store) == site:
-        return
-    try:
-        store.put_new(_OWNER, site.encode())
-    except ExistsError as error:
-        raise LedgerError(
-            f"the store belongs to site {site_of(store)!r}, not to {site!r}", where=store.url,
-            changed="Nothing was changed", advice="give each site a store of its own in its site.yaml",
-        ) from error
-
-
-def site_of(store: Store) -> str:
-    """The site a store belongs to; empty when nothing was ever written."""
-    return (store.get(_OWNER, limit=1024) or b"").decode("utf-8", "replace")
 
 
 def ledger_key(run: str) -> str:

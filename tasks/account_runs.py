@@ -203,7 +203,7 @@ def open_desk(site: Site, store: Store | None = None) -> AccountDesk:
         SiteError: there is no directory.yaml, or it has mistakes.
         StoreError: the store cannot be opened.
     """
-    store = store or open_store(site.store, site.store_options)
+    store = store or open_store(site.store)
     return AccountDesk(site, store, load_directory(site.path), load_notify(site.path, site.people))
 
 

@@ -225,7 +225,7 @@ def tell_everybody(
             "users can only be told by mail, and no mail server is named", where=site.name,
             changed="Nobody was told", advice="name delivery.mail_through in directory.yaml",
         )
-    outbox = Outbox(open_store(site.store, site.store_options), clock, notify.give_up)
+    outbox = Outbox(open_store(site.store), clock, notify.give_up)
     try:
         users = _read(directory, resolver, clock())
     except LamplighterError as error:

@@ -97,7 +97,7 @@ def open_run(
     )
     orchestrator.label(started.flow_run, run_id, _tags(runbook, site, emergency=emergency))
     place = load_site_named(site)
-    store = open_store(place.store, place.store_options)
+    store = open_store(place.store)
     if alarm := warning(place, store, time.time()):
         get_run_logger().warning("%s", alarm)
     request = open_request(wanted, place, store, int(time.time()))

@@ -143,7 +143,7 @@ def open_round(site: str) -> Round:
     """
     place = load_site_named(site)
     notify = load_notify(place.path, place.people)
-    store = open_store(place.store, place.store_options)
+    store = open_store(place.store)
     runbooks = {name: entry.runbook for name, entry in discover().items()}
     seen: dict[str, orchestrator.Seen] = {}
 

@@ -36,7 +36,6 @@ from lamplighter.model.standing import ACCOUNTS, Standing, Uses
 from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.secrets import Secret
 from lamplighter.site import load_site
-from lamplighter.store.directory import DirectoryStore
 from lamplighter.transports.ldap import LdapTransport
 from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, SimpleBind
 from tasks.account_runs import AccountDesk, open_desk, remember_claims
@@ -47,6 +46,7 @@ from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
 from tests.lab.samba_ad import SambaAd
 from tests.sshkit import Pair
+from tests.storekit import a_store, store_entry
 
 ASHA, KIRAN, PRIYA = "asha.patel@internal.example", "kiran.shah@internal.example", "priya.nair@msp.example"
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ class Office:
         self.folder, self.path, self.server = folder, folder / "demo", server
         self.keys = {person: Pair() for person in (ASHA, KIRAN, PRIYA)}
         self.recipient, self.own = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
-        self.store = DirectoryStore(folder / "store")
+        self.store = a_store(folder / "store")
         self.drop_off = folder / "passwords"
         shutil.copytree(ROOT / "inventories" / "demo", self.path)
         self._write(changes)
@@ -79,7 +79,7 @@ class Office:
     def _write(self, changes: Mapping[str, Any]) -> None:
         for name in ("calendar.yaml", "directory.yaml"):
             (self.path / name).unlink()
-        self.edit("site.yaml", store=f"file:{self.folder / 'store'}", deployments=[], gates={})
+        self.edit("site.yaml", store=store_entry(self.folder / "store"), deployments=[], gates={})
         lines = [f"{person} {pair.public_line}\n" for person, pair in self.keys.items()]
         (self.path / "approvers").write_text("".join(lines))
         matrix = yaml.safe_load((self.path / "responsibilities.yaml").read_text())

@@ -38,9 +38,9 @@ from lamplighter.model.plan import HostPlan, Requester, Step
 from lamplighter.model.runbook import ChangeType, Risk, Runbook
 from lamplighter.model.session import Completed, Session, UnitState
 from lamplighter.site import load_site
-from lamplighter.store.directory import DirectoryStore
 from lamplighter.transports.simulator import SimulatedFleet, SimulatedHost
 from tests.sshkit import Pair
+from tests.storekit import a_store, store_entry
 
 ASHA, KIRAN = "asha.patel@internal.example", "kiran.shah@internal.example"
 PRIYA = "priya.nair@msp.example"
@@ -187,7 +187,7 @@ class Lab:
             self.path, self.keys, self._decision = like.path, like.keys, like._decision
         else:
             self._write(dict(limits or {}), dict(waves or {}))
-        keep_decision(DirectoryStore(folder / "store"), RUNBOOK.function, self._decision)
+        keep_decision(a_store(folder / "store"), RUNBOOK.function, self._decision)
         self._how = {"seed": 1, "clock": self.clock, **fleet}
         self._kept = folder / "fleet.sqlite" if persistent else None
         self.open()
@@ -195,14 +195,15 @@ class Lab:
     def open(self) -> None:
         """Connect to hosts and store: a forked process must do so for itself."""
         self.fleet = SimulatedFleet(names=self.hosts, handler=play, path=self._kept, **self._how)
-        self.store = DirectoryStore(self.folder / "store")
+        self.store = a_store(self.folder / "store")
 
     def _write(self, limits: dict[str, Any], waves: dict[str, Any]) -> None:
         """The demo site with simulated hosts, new keys, and nothing that a rollout does not need."""
         shutil.copytree(ROOT / "inventories" / SITE, self.path)
         site = yaml.safe_load((self.path / "site.yaml").read_text())
         rollout = {"default": {"limits": {"soak_seconds": 0, **limits}, "waves": waves}}
-        site |= {"store": f"file:{self.folder / 'store'}", "rollout": rollout, "deployments": [], "gates": {}}
+        store = store_entry(self.folder / "store")
+        site |= {"store": store, "rollout": rollout, "deployments": [], "gates": {}}
         everything = {"vars": {"ansible_connection": "simulated"}, "hosts": self.hosts}
         (self.path / "calendar.yaml").unlink(missing_ok=True)  # it names groups that are not here
         for name, value in (("site.yaml", site), ("hosts.yaml", {"all": everything})):

@@ -17,11 +17,12 @@ from lamplighter.derive.prefect_yaml import deployment_name, prefect_yaml
 from lamplighter.ledger import read_ledger
 from lamplighter.model.chain import Record
 from lamplighter.site import load_site
-from lamplighter.store import Store, open_store
+from lamplighter.store import Store
 from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.errors import LabError
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import ROOT, PrefectStack
+from tests.storekit import opened
 
 ASHA, KIRAN, PRIYA = APPROVERS
 
@@ -34,7 +35,7 @@ class Desk:
 
     @property
     def store(self) -> Store:
-        return open_store(f"file:{self.site.store}")
+        return opened(self.site.store)
 
     def old_packages(self, *hosts: str) -> None:
         """Give hosts their old packages back."""

@@ -14,6 +14,7 @@ from lamplighter.store.s3 import S3Store
 from lamplighter.transports.s3 import Bucket
 from lamplighter.transports.s3_values import S3Settings
 from tests.lab.seaweedfs import Seaweed
+from tests.storekit import named
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,9 +30,13 @@ def client(server: Seaweed, access_key: str = "", secret_key: str = "") -> S3Cli
     return made
 
 
-@cache
 def shared_bucket(server: Seaweed, *, lock: bool = False) -> str:
     """One plain and one locked bucket per server: each takes several of its volumes."""
+    return _bucket(server, lock)
+
+
+@cache  # of positional arguments: one that is left out would be another call than one that is given
+def _bucket(server: Seaweed, lock: bool) -> str:
     name = f"lamplighter-{secrets.token_hex(6)}"
     client(server).create_bucket(Bucket=name, ObjectLockEnabledForBucket=lock)
     return name
@@ -40,7 +45,7 @@ def shared_bucket(server: Seaweed, *, lock: bool = False) -> str:
 def new_store(server: Seaweed, *, lock: bool = False) -> S3Store:
     """A store under a prefix of its own."""
     name = shared_bucket(server, lock=lock)
-    return S3Store(open_bucket(server, name), f"s3://{name}/{secrets.token_hex(6)}/site")
+    return named(S3Store(open_bucket(server, name), f"s3://{name}/{secrets.token_hex(6)}/site"))
 
 
 def settings(server: Seaweed, name: str, **changes: object) -> S3Settings:

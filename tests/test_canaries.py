@@ -33,7 +33,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.notify.send import send_by_apprise
 from lamplighter.secrets import Secret, resolve
 from lamplighter.site.notify import Channel
-from lamplighter.store import open_store
+from lamplighter.store import StoreAddress, reach
 from lamplighter.transports.ldap import LdapTransport
 from lamplighter.transports.ldap_settings import LdapServer, LdapSettings, SimpleBind
 from lamplighter.transports.s3 import Bucket
@@ -53,6 +53,7 @@ from tests.lab.prefect_stack import PrefectStack
 from tests.lab.seaweedfs import Seaweed
 from tests.lab.winrm_commands import Act
 from tests.lab.winrm_endpoint import WinRmEndpoint
+from tests.storekit import a_store, named
 from tests.winrmkit import ECHO, answering, stand_in, windows
 
 
@@ -202,7 +203,7 @@ def test_directory_and_generated_passwords(slapd: OpenLdap, tmp_path: Path, watc
         plan = operation.plan(Host("jane"), facts)
         evidence = operation.apply(Host("jane"), plan.steps[0], session, "u")
         know("user-password", sealed[0].reveal())
-        with Ledger.open(open_store(f"file:{tmp_path / 'store'}"), "canary-1", "demo") as ledger:
+        with Ledger.open(a_store(tmp_path / "store"), "canary-1", "demo") as ledger:
             ledger.append("outcome", evidence=asdict(evidence), facts=facts.relevant())
         watch.shows(evidence, plan, facts, session, transport, settings, sealed[0])
         too_short = Secret(know("user-password", f"Sh0rt-{secrets.token_hex(1)}Q"), "generated")
@@ -229,10 +230,10 @@ def test_s3(seaweed: Seaweed, tmp_path: Path, watch: Watch) -> None:
         "secret_key": kept(tmp_path / "secret", seaweed.secret_key),
     }
     bucket = Bucket(s3kit.settings(seaweed, name, **references))
-    store = open_store(f"s3://{name}/canary/site", {
+    store = named(reach(StoreAddress(f"s3://{name}/canary/site", {
         "endpoint": seaweed.endpoint, "ca": str(seaweed.ca), "access-key": references["access_key"],
         "secret-key": references["secret_key"],
-    })
+    })))
     with Ledger.open(store, "canary-1", "demo") as ledger:
         ledger.append("opened", site="demo")
         watch.shows(ledger, store, bucket)

@@ -19,17 +19,18 @@ from lamplighter.leases import Lease, Leases, _key
 from lamplighter.store import Store, as_part
 from lamplighter.store.directory import DirectoryStore
 from tests.s3kit import new_store
+from tests.storekit import a_store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
-    return DirectoryStore(tmp_path / "store")
+    return a_store(tmp_path / "store")
 
 
 @pytest.fixture(params=["directory", "bucket"])
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "directory":
-        return DirectoryStore(tmp_path / "store")
+        return a_store(tmp_path / "store")
     return new_store(request.getfixturevalue("seaweed"))
 
 
@@ -142,7 +143,7 @@ def test_a_lease_that_cannot_be_read_is_held(store: DirectoryStore, data: bytes)
 
 
 def test_a_store_that_does_not_answer_is_an_error_and_no_lease(store: DirectoryStore) -> None:
-    (store.root / "leases").write_bytes(b"in the way")
+    (store.root / "live").write_bytes(b"in the way")
     with Leases(store) as leases, pytest.raises(StoreError):
         leases.acquire("web1", "run-1")
 
@@ -162,9 +163,11 @@ from pathlib import Path
 from lamplighter.errors import LeaseHeldError
 from lamplighter.leases import Leases
 from lamplighter.store.directory import DirectoryStore
+from lamplighter.store.directory import DirectoryStore
+from tests.storekit import a_store
 
 root, run = Path(sys.argv[1]), sys.argv[2]
-store, inside = DirectoryStore(root / "store"), root / "inside"
+store, inside = a_store(root / "store"), root / "inside"
 print("ready", flush=True)
 sys.stdin.readline()
 won = 0
@@ -239,7 +242,7 @@ class OneHolder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.store = DirectoryStore(Path(self.folder.name) / "store")
+        self.store = a_store(Path(self.folder.name) / "store")
         self.clock = Time()
         self.held: dict[str, tuple[Leases, Lease, float]] = {}
 

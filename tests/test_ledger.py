@@ -13,24 +13,26 @@ import pytest
 from lamplighter.errors import LedgerBrokenError, LedgerError, MalformedError, StoreError
 from lamplighter.ledger import Ledger, read_ledger
 from lamplighter.model.chain import Break, make_record, verify_chain
-from lamplighter.seals import add_seal, runs_of, seal_lines, site_head, site_of
+from lamplighter.seals import add_seal, runs_of, seal_lines, site_head
 from lamplighter.store import Log, Store, StoreFullError, lines
 from lamplighter.store.directory import DirectoryStore
+from lamplighter.store.identity import site_of
 from tests.lab.seaweedfs import Seaweed
 from tests.s3kit import new_store
+from tests.storekit import a_store
 
 RUN, SITE, KEY = "patch-linux-0001", "demo", "runs/patch-linux-0001/ledger.jsonl"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
-    return DirectoryStore(tmp_path / "store")
+    return a_store(tmp_path / "store")
 
 
 @pytest.fixture(params=["directory", "bucket", "locked bucket"])
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "directory":
-        return DirectoryStore(tmp_path / "store")
+        return a_store(tmp_path / "store")
     server: Seaweed = request.getfixturevalue("seaweed")
     return new_store(server, lock=request.param == "locked bucket")
 
@@ -134,7 +136,7 @@ def test_sealing_again_after_a_crash_completes_what_is_missing(store: DirectoryS
         assert head is not None
         assert head["head"] == closing.hash
     (store.root / f"runs/{RUN}/seal").unlink()
-    (store.root / "seals-end").unlink()
+    (store.root / "live" / "seals-end").unlink()
     with opened(store) as again:
         again.seal("Halted")
     assert verify_chain(seal_lines(store), "", SITE).count == 1
@@ -218,7 +220,7 @@ class FaultyStore(DirectoryStore):
     """A directory whose disk goes wrong at a chosen append."""
 
     def __init__(self, root: Path, fails: Iterator[Exception | None]) -> None:
-        super().__init__(root)
+        super().__init__(a_store(root).root)
         self.fails = fails
 
     def open_log(self, key: str) -> Log:
@@ -248,7 +250,7 @@ def test_after_a_failed_write_nothing_is_ever_recorded_again(tmp_path: Path) -> 
             ledger.append("outcome", host="a")
         assert ledger.count == 1
     assert next(fails, "none was asked again") is None
-    with opened(DirectoryStore(tmp_path / "store")) as again:
+    with opened(a_store(tmp_path / "store")) as again:
         again.append("intent", host="a")
 
 
@@ -322,7 +324,7 @@ def test_nothing_returns_before_it_was_synced(store: DirectoryStore, monkeypatch
             assert synced[str(path)] == path.stat().st_size
     for act, folder in (
         (lambda: store.put_new("plans/a", b"12345"), "plans"),
-        (lambda: store.swap("leases/a", None, b"12345"), "leases"),
+        (lambda: store.swap("live/leases/a", None, b"12345"), "live/leases"),
     ):
         synced.clear()
         act()

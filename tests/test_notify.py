@@ -24,6 +24,7 @@ from lamplighter.secrets import Secret
 from lamplighter.site.notify import Channel, Notify
 from lamplighter.store.directory import DirectoryStore
 from tests.lab.smtp import PASSWORD, MailServer, Webhook
+from tests.storekit import a_store
 
 ASHA, KIRAN = "asha.patel@internal.example", "kiran.shah@internal.example"
 NOW = 1_795_400_000
@@ -45,7 +46,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
-    return DirectoryStore(tmp_path / "store")
+    return a_store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -371,6 +372,7 @@ from lamplighter.notify.send import deliver, send_by_apprise
 from lamplighter.notify.outbox import Outbox
 from lamplighter.site.notify import Channel, Notify
 from lamplighter.store.directory import DirectoryStore
+from tests.storekit import a_store
 outbox = Outbox(DirectoryStore(Path(sys.argv[1])), lambda: {now})
 made = Notice(Occasion("patch-linux-00000000", "gate", "d", {now}), "{to}", "mail", "s", "t", "l", {now})
 outbox.record(made)

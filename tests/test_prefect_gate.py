@@ -12,12 +12,12 @@ import pytest
 
 from lamplighter.ledger import read_ledger
 from lamplighter.model.chain import Record
-from lamplighter.store import open_store
 from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.errors import LabError
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
 from tests.lab.system import Process
+from tests.storekit import opened
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 
@@ -40,7 +40,7 @@ def _run_id(flow_run: str) -> str:
 
 
 def _records(site: DemoSite, flow_run: str) -> list[Record]:
-    return list(read_ledger(open_store(f"file:{site.store}"), _run_id(flow_run), "demo"))
+    return list(read_ledger(opened(site.store), _run_id(flow_run), "demo"))
 
 
 def _versions(site: DemoSite) -> set[str]:

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from lamplighter.ledger import read_ledger
-from lamplighter.store import open_store
 from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
+from tests.storekit import opened
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 
@@ -40,7 +40,7 @@ def run_id(flow_run: str) -> str:
 
 
 def kinds(site: DemoSite, flow_run: str) -> list[str]:
-    return [one.kind for one in read_ledger(open_store(f"file:{site.store}"), run_id(flow_run), "demo")]
+    return [one.kind for one in read_ledger(opened(site.store), run_id(flow_run), "demo")]
 
 
 def versions(site: DemoSite) -> set[str]:

@@ -44,6 +44,7 @@ from tests.lab import Host as LabHost
 from tests.lab.openldap import OpenLdap
 from tests.lab.samba_ad import SambaAd
 from tests.lab.seaweedfs import GUEST, Seaweed
+from tests.storekit import named
 
 pytestmark = pytest.mark.lab
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -319,6 +320,7 @@ def test_a_store_needs_no_more_than_its_policy(seaweed: Seaweed) -> None:
     assert text
     grant(seaweed, bucket, text[1].replace("acme-lamplighter", bucket))
     store = S3Store(guest(seaweed, bucket), f"s3://{bucket}/acme")
+    named(store, "acme")
     with Ledger.open(store, "run-1", "acme") as ledger:
         ledger.append("opened", site="acme")
         ledger.seal("Completed")

@@ -13,7 +13,7 @@ from lamplighter.model.gate import Gate, Requirement, implies, internal
 from lamplighter.model.party import Party
 from lamplighter.model.runbook import ChangeType, Risk, Runbook
 from lamplighter.site import check_site, load_site, load_site_named
-from lamplighter.store import open_store
+from tests.storekit import a_store
 
 ROOT = Path(__file__).parents[1]
 CASES = sorted((ROOT / "tests" / "cases" / "sites").glob("*.yaml"))
@@ -166,10 +166,10 @@ def test_a_site_can_only_tighten_a_gate(demo: Path) -> None:
 
 
 def test_the_gate_policy_reads_used_approvals_and_selections_when_asked(demo: Path, tmp_path: Path) -> None:
-    store = open_store(f"file:{tmp_path}/store")
+    store = a_store(tmp_path / "store")
     policy = load_site(demo).gate_policy(RUNBOOK.id, store)
     assert policy.used.get("approval-1") is None
-    assert store.swap("approvals/used/approval-1", None, b"sha256:abc")
+    store.put_new("approvals/used/approval-1", b"sha256:abc")
     assert policy.used.get("approval-1") == "sha256:abc"
     assert list(policy.used) == ["approval-1"]
     assert policy.selections.get("web:&prod") == {"web1", "web2"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamplighter.errors import ExistsError, LedgerError, StoreError
-from lamplighter.store import Store, as_part, check_key, from_part, lines, open_store
-from lamplighter.store.directory import DirectoryStore
+from lamplighter.store import Store, StoreAddress, as_part, check_key, from_part, lines, open_store
+from lamplighter.store.birth import make_store
 from tests.lab.seaweedfs import Seaweed
 from tests.s3kit import new_store
+from tests.storekit import a_store
 
 
 @pytest.fixture(params=["directory", "bucket", "locked bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "directory":
-        return DirectoryStore(tmp_path / "store")
+        return a_store(tmp_path / "store")
     server: Seaweed = request.getfixturevalue("seaweed")
     return new_store(server, lock=request.param == "locked bucket")
 
@@ -56,12 +58,12 @@ def test_list_names_what_lies_directly_below(store: Store) -> None:
 
 
 def test_swap_replaces_exactly_what_was_seen(store: Store) -> None:
-    assert not store.swap("leases/a", b"old", b"new")
-    assert store.swap("leases/a", None, b"one")
-    assert not store.swap("leases/a", None, b"two")
-    assert not store.swap("leases/a", b"on", b"two")
-    assert store.swap("leases/a", b"one", b"two")
-    assert store.get("leases/a") == b"two"
+    assert not store.swap("live/leases/a", b"old", b"new")
+    assert store.swap("live/leases/a", None, b"one")
+    assert not store.swap("live/leases/a", None, b"two")
+    assert not store.swap("live/leases/a", b"on", b"two")
+    assert store.swap("live/leases/a", b"one", b"two")
+    assert store.get("live/leases/a") == b"two"
 
 
 def test_of_racing_writers_one_wins(store: Store) -> None:
@@ -76,7 +78,7 @@ def test_of_racing_writers_one_wins(store: Store) -> None:
             won.append(number)
         except ExistsError:
             pass
-        if store.swap("lease", None, b"%d" % number):
+        if store.swap("live/lease", None, b"%d" % number):
             swapped.append(number)
 
     threads = [threading.Thread(target=race, args=(number,)) for number in range(8)]
@@ -85,7 +87,7 @@ def test_of_racing_writers_one_wins(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert [store.get("seals/1")] == [b"%d" % number for number in won]
-    assert [store.get("lease")] == [b"%d" % number for number in swapped]
+    assert [store.get("live/lease")] == [b"%d" % number for number in swapped]
 
 
 def test_no_increment_is_lost_between_racing_swaps(store: Store) -> None:
@@ -94,8 +96,8 @@ def test_no_increment_is_lost_between_racing_swaps(store: Store) -> None:
     def count() -> None:
         for _ in range(5):
             while True:
-                old = store.get("counter")
-                if store.swap("counter", old, b"%d" % (int(old or b"0") + 1)):
+                old = store.get("live/counter")
+                if store.swap("live/counter", old, b"%d" % (int(old or b"0") + 1)):
                     break
 
     threads = [threading.Thread(target=count) for _ in range(4)]
@@ -103,7 +105,7 @@ def test_no_increment_is_lost_between_racing_swaps(store: Store) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.get("counter") == b"20"
+    assert store.get("live/counter") == b"20"
 
 
 def test_a_log_keeps_its_order_and_has_one_writer(store: Store) -> None:
@@ -166,9 +168,9 @@ def test_an_endless_line_does_not_fill_the_memory() -> None:
 
 
 def test_a_directory_is_its_owners_alone(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = a_store(tmp_path / "store")
     store.put_new("runs/a/plan", b"x")
-    store.swap("leases/a", None, b"x")
+    store.swap("live/leases/a", None, b"x")
     store.open_log("runs/a/ledger.jsonl").close()
     for folder, _, files in os.walk(store.root):
         assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
@@ -179,11 +181,11 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None
     (tmp_path / "store").mkdir()
     (tmp_path / "store").chmod(0o777)
     with pytest.raises(StoreError, match="chmod 700"):
-        DirectoryStore(tmp_path / "store")
+        a_store(tmp_path / "store")
 
 
 def test_links_do_not_lead_out_of_the_store(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = a_store(tmp_path / "store")
     (tmp_path / "secret").write_bytes(b"secret")
     (store.root / "runs").symlink_to(tmp_path)
     (store.root / "plan").symlink_to(tmp_path / "secret")
@@ -198,20 +200,72 @@ def test_links_do_not_lead_out_of_the_store(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_beside_the_objects(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = a_store(tmp_path / "store")
     store.put_new("a", b"1")
     with pytest.raises(ExistsError):
         store.put_new("a", b"2")
-    store.swap("b", None, b"1")
-    store.swap("b", b"x", b"2")
-    assert sorted(path.name for path in store.root.iterdir()) == ["a", "b"]
+    store.swap("live/b", None, b"1")
+    store.swap("live/b", b"x", b"2")
+    assert sorted(path.name for path in store.root.iterdir()) == ["a", "live", "store"]
+    assert [path.name for path in (store.root / "live").iterdir()] == ["b"]
 
 
 @pytest.mark.parametrize("url", ["", "relative", "ftp://x/y", "file://host/x", "http://x"])
 def test_a_url_that_names_no_store_is_refused(url: str) -> None:
     with pytest.raises(StoreError, match="file:/path"):
-        open_store(url)
+        open_store(StoreAddress(url))
 
 
-def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
-    assert open_store(f"file:{tmp_path}/s").url == f"file:{tmp_path}/s"
+# --- which store it is ----------------------------------------------------------------------------
+
+
+def test_a_store_is_made_once_and_opened_by_its_id(tmp_path: Path) -> None:
+    address = StoreAddress(f"file:{tmp_path}/s", site="demo")
+    with pytest.raises(StoreError, match=r"no store here.*lamplighter store new demo"):
+        open_store(address)
+    made = make_store(address, 1)
+    assert open_store(replace(address, id=made.id)).url == address.url
+    with pytest.raises(StoreError, match=f"does not say which store this is; it is {made.id}"):
+        open_store(address)
+    for again in (address, replace(address, id=made.id)):
+        with pytest.raises(StoreError, match="already"):
+            make_store(again, 2)
+
+
+def test_what_is_not_the_store_that_is_meant_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """An unmounted disk, a wrong path, another site's store, another store of this site."""
+    mine = make_store(StoreAddress(f"file:{tmp_path}/mine", site="demo"), 1)
+    make_store(StoreAddress(f"file:{tmp_path}/theirs", site="acme"), 1)
+    make_store(StoreAddress(f"file:{tmp_path}/new", site="demo"), 1)
+    (tmp_path / "empty").mkdir(mode=0o700)
+    (tmp_path / "damaged").mkdir(mode=0o700)
+    (tmp_path / "damaged" / "store").write_bytes(b"{}")
+    for place, message in (
+        ("nothing", f"no such folder.*site.yaml names the store {mine.id}.*mounted"),
+        ("empty", f"no store here.*{mine.id}.*mounted"), ("theirs", "belongs to site 'acme'"),
+        ("new", f"site.yaml names {mine.id}"), ("damaged", "does not say which store this is"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            open_store(StoreAddress(f"file:{tmp_path}/{place}", id=mine.id, site="demo"))
+    assert not (tmp_path / "nothing").exists()
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_store_is_not_made_among_other_things(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "report.txt").write_text("x")
+    tmp_path.chmod(0o700)
+    address = StoreAddress(f"file:{tmp_path}", site="demo")
+    with pytest.raises(StoreError, match=r"something else lies here: report\.txt"):
+        make_store(address, 1)
+    (tmp_path / "report.txt").unlink()
+    make_store(address, 1)
+
+
+def test_what_changes_and_what_never_changes_lie_apart(store: Store) -> None:
+    with pytest.raises(StoreError, match="is no record"):
+        store.put_new("live/a", b"x")
+    with pytest.raises(StoreError, match="is no record"):
+        store.open_log("live/a")
+    with pytest.raises(StoreError, match="never changes"):
+        store.swap("a", None, b"x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,12 +13,14 @@ import pytest
 from lamplighter.errors import LedgerError, StoreError
 from lamplighter.inspection import inspect
 from lamplighter.ledger import Ledger
-from lamplighter.store import open_store
+from lamplighter.store import StoreAddress, open_store
+from lamplighter.store.birth import make_store
 from lamplighter.store.s3 import CLAIM_SECONDS, SKEW_SECONDS, S3Store
 from tests.lab.seaweedfs import Seaweed
 from tests.s3kit import client, new_store, open_bucket, shared_bucket
 
 KEY = "runs/run-1/ledger.jsonl"
+WRITER = f"live/writers/{KEY}"
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def test_a_writer_that_was_taken_over_can_write_nothing_more(store: S3Store) -> 
     """Its claim is gone, as when it was stopped for longer than its claim holds."""
     old = Ledger.open(store, "run-1", "demo")
     old.append("opened")
-    assert store.swap(KEY + ".writer", store.get(KEY + ".writer"), b"{}")
+    assert store.swap(WRITER, store.get(WRITER), b"{}")
     with Ledger.open(store, "run-1", "demo") as new:
         assert new.count == 1
         with pytest.raises(LedgerError, match=r"has taken runs/run-1/ledger\.jsonl over"):
@@ -46,7 +49,7 @@ def test_a_writer_that_was_taken_over_can_write_nothing_more(store: S3Store) -> 
 def test_a_claim_ends_when_its_process_is_gone_or_its_time_is_up(store: S3Store) -> None:
     def claim(pid: int, host: str, until: float) -> None:
         data = json.dumps({"holder": "it", "host": host, "pid": pid, "nonce": "n", "until": int(until)})
-        assert store.swap(KEY + ".writer", store.get(KEY + ".writer"), data.encode())
+        assert store.swap(WRITER, store.get(WRITER), data.encode())
 
     here, now = os.uname().nodename, time.time()
     for pid, host, until in ((os.getpid(), here, now + 50), (1, "elsewhere", now - SKEW_SECONDS + 5)):
@@ -62,16 +65,16 @@ def test_a_claim_ends_when_its_process_is_gone_or_its_time_is_up(store: S3Store)
 def test_records_are_locked_for_a_year_and_leases_are_not(store: S3Store, seaweed: Seaweed) -> None:
     with Ledger.open(store, "run-1", "demo") as ledger:
         ledger.append("opened")
-    store.swap("leases/a", None, b"{}")
+    store.swap("live/leases/a", None, b"{}")
     bucket = open_bucket(seaweed, shared_bucket(seaweed, lock=True))
     prefix = store.url.split("/", 3)[3]
-    for key in ("site", f"{KEY}/00000002"):
+    for key in ("store", f"{KEY}/00000002"):
         retention = bucket.retention(f"{prefix}/{key}")
         assert retention is not None
         assert retention.mode == "COMPLIANCE"
         left = retention.until - datetime.now(UTC)
         assert timedelta(days=364) < left < timedelta(days=366)
-    assert bucket.retention(f"{prefix}/leases/a") is None
+    assert bucket.retention(f"{prefix}/live/leases/a") is None
 
 
 def test_what_is_hidden_or_written_again_is_found(store: S3Store, seaweed: Seaweed) -> None:
@@ -95,7 +98,7 @@ def test_a_store_that_was_left_alone_shows_nothing_rewritten(store: S3Store) -> 
         with Ledger.open(store, "run-1", "demo") as ledger:
             ledger.append("note")
     for value in (b"1", b"2", b"3"):
-        store.swap("leases/a", store.get("leases/a"), value)
+        store.swap("live/leases/a", store.get("live/leases/a"), value)
     assert list(store.rewritten()) == []
 
 
@@ -106,6 +109,7 @@ def test_who_may_only_read_can_verify_and_not_write(seaweed: Seaweed) -> None:
         ledger.seal("Completed")
     reader = S3Store(open_bucket(seaweed, shared_bucket(seaweed), reader=True), store.url)
     assert inspect(reader, "demo").sound
+    assert [run.run for run in inspect(reader, "demo").runs] == ["run-1"]
     with pytest.raises(LedgerError, match="AccessDenied"):
         Ledger.open(reader, "run-2", "demo")
 
@@ -128,7 +132,7 @@ def test_a_torn_segment_cannot_be_cut(store: S3Store) -> None:
 ])
 def test_options_that_are_wrong_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(StoreError, match=message):
-        open_store("s3://bucket/site", options)
+        open_store(StoreAddress("s3://bucket/site", options))
 
 
 def test_a_site_opens_its_bucket_by_url_and_references(
@@ -136,10 +140,16 @@ def test_a_site_opens_its_bucket_by_url_and_references(
 ) -> None:
     monkeypatch.setenv("S3_KEY", seaweed.access_key)
     monkeypatch.setenv("S3_SECRET", seaweed.secret_key)
-    store = open_store(f"s3://{shared_bucket(seaweed)}/by-url", {
+    address = StoreAddress(f"s3://{shared_bucket(seaweed)}/by-url", {
         "endpoint": seaweed.endpoint, "ca": str(seaweed.ca), "access-key": "env:S3_KEY",
         "secret-key": "env:S3_SECRET",
-    })
+    }, site="demo")
+    with pytest.raises(StoreError, match=r"no store here.*lamplighter store new demo"):
+        open_store(address)
+    made = make_store(address, 1)
+    store = open_store(replace(address, id=made.id))
+    with pytest.raises(StoreError, match=f"there is a store already: {made.id}"):
+        make_store(address, 1)
     store.put_new("a", b"1")
     assert store.get("a") == b"1"
     assert list(store.list("nothing")) == []

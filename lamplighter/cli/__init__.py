@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sla": ("sla", "sla"),
     "notifications": ("notifications", "notifications"),
     "acknowledge": ("notifications", "acknowledge"),
+    "store": ("store", "store"),
     "verify": ("verify", "verify"),
     "witness": ("witness", "witness"),
 }

@@ -51,10 +51,12 @@ def check(
 
 
 def _silence(site: str) -> str:
-    """A warning when the site's watch has fallen silent; none where the store is out of reach."""
+    """A warning when there is no store yet, or the watch has fallen silent; none where it is out of reach."""
     place = load_site_named(site)
+    if not place.store.id:
+        return f"{site} has no store yet, so nothing can run: lamplighter store new {site}"
     try:
-        return warning(place, open_store(place.store, place.store_options), time.time())
+        return warning(place, open_store(place.store), time.time())
     except LamplighterError:
         return ""
 

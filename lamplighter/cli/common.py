@@ -100,7 +100,7 @@ def find_run(run: str, site: str | None) -> Found:
     Raises:
         SelectionError: none or several match; lists what there is.
     """
-    places = [(place, open_store(place.store, place.store_options)) for place in sites(site)]
+    places = [(place, open_store(place.store)) for place in sites(site)]
     matches = [
         (name, place, store)
         for place, store in places

@@ -18,7 +18,7 @@ from lamplighter.model.envelope import MAX_LINE, visible
 from lamplighter.model.gate import GateResult, evaluate
 from lamplighter.model.plan import read_plan
 from lamplighter.site import load_site
-from lamplighter.store import Store, open_store
+from lamplighter.store import Store, StoreAddress, folder_of, open_store
 
 FILE_SCHEME = "file:"
 
@@ -97,10 +97,11 @@ def _line(path: Path) -> str:
     return _read(path, 2 * MAX_LINE).decode("ascii", "replace")
 
 
-def _store(url: str) -> Store | None:
+def _store(address: StoreAddress) -> Store | None:
     """The site's store when it is a directory on this machine."""
-    if url.startswith(FILE_SCHEME) and Path(url.removeprefix(FILE_SCHEME)).is_dir():
-        return open_store(url)
+    folder = folder_of(address.url)
+    if folder is not None and folder.is_dir():
+        return open_store(address)
     Console(stderr=True, highlight=False).print(
         "the site's store is not on this machine: whether an approval was used for another plan is not known",
         soft_wrap=True,

@@ -75,7 +75,7 @@ def _row(place: Site, function: Function, runbooks: Mapping[str, Runbook]) -> di
 def _in_force(place: Site, function: Function, runbooks: Mapping[str, Runbook]) -> InForce:
     """The stage in force; the lowest there is where the store, which holds the decisions, is out of reach."""
     try:
-        store = open_store(place.store, place.store_options)
+        store = open_store(place.store)
         return stage_of(function, place, store, runbooks, int(time.time()))
     except StoreError as error:
         return InForce(lowest(function.stage, Stage.SHADOW), f"the store is out of reach: {error.message}")

@@ -32,7 +32,7 @@ def notifications(
     Exit 1 when one has failed.
     """
     place = sites(site)[0]
-    store = open_store(place.store, place.store_options)
+    store = open_store(place.store)
     warn(warning(place, store, time.time()))
     entries = [
         entry for entry in Outbox(store, time.time).entries()

@@ -85,7 +85,7 @@ def preview(
         NotApprovedError: the function is in a stage in which the MSP may not even look.
     """
     runbook, place = request.runbook, request.site
-    stage = stage_for(runbook, place, open_store(place.store, place.store_options), now).stage
+    stage = stage_for(runbook, place, open_store(place.store), now).stage
     if not stage.may_look:
         raise NotApprovedError(
             f"{runbook.function} is in stage {stage}: the MSP's runs refuse", where=place.name,

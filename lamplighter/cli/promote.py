@@ -93,7 +93,7 @@ def _find(function: str, site: str) -> tuple[Site, Function, Store, dict[str, Ru
             f"there is no function `{function}` at {place.name}",
             advice=f"did you mean `{close}`?" if close else f"there are: {', '.join(known)}",
         )
-    store = open_store(place.store, place.store_options)
+    store = open_store(place.store)
     return place, line, store, {name: runbooks[name] for name in line.runbooks}
 
 

@@ -30,7 +30,7 @@ def runs(
     """List runs from their ledgers, newest first."""
     rows: list[Row] = []
     for place in sites(site):
-        store = open_store(place.store, place.store_options)
+        store = open_store(place.store)
         warn(warning(place, store, time.time()))
         reviews = _reviews(store, place.trust)
         for name in runs_of(store):

@@ -54,7 +54,7 @@ def sla(
 
 
 def _rows(site: Site, now: float) -> Iterator[Row]:
-    store = open_store(site.store, site.store_options)
+    store = open_store(site.store)
     for run in runs_of(store):
         records = tuple(read_ledger(store, run, site.name))
         if not records:

@@ -12,9 +12,10 @@ from lamplighter.errors import SelectionError
 from lamplighter.inspection import Inspection, RunVerdict, inspect
 from lamplighter.model.audit import Problem
 from lamplighter.model.envelope import MAX_LINE, visible
-from lamplighter.seals import runs_of, site_of
+from lamplighter.seals import runs_of
 from lamplighter.site import Site, load_site_named
-from lamplighter.store import Store, open_store
+from lamplighter.store import Store, StoreAddress, open_store
+from lamplighter.store.identity import site_of
 
 SHOWN = 20
 
@@ -39,8 +40,8 @@ def verify(
     place = load_site_named(site) if site else None
     store = _open(path, place)
     name = place.name if place else site_of(store)
-    if not name or (path is not None and not any(True for _ in runs_of(store))):
-        raise SelectionError("there are no ledgers", where=store.url, advice="name the store's directory")
+    if not any(True for _ in runs_of(store)):
+        raise SelectionError("nothing was recorded yet, so there is nothing to verify", where=store.url)
     policies = (lambda runbook: place.gate_policy(runbook, store)) if place else None
     found = inspect(store, name, policies, [_line(kept) for kept in witness or ()])
     if as_json:
@@ -54,10 +55,10 @@ def _open(path: Path | None, place: Site | None) -> Store:
     if path is not None:
         if not path.is_dir():
             raise SelectionError("is no directory", where=str(path))
-        return open_store(f"file:{path.absolute()}")
+        return open_store(StoreAddress(f"file:{path.absolute()}"))
     if place is None:
         raise SelectionError("nothing to verify", advice="give a store's directory, or --site NAME")
-    return open_store(place.store, place.store_options)
+    return open_store(place.store)
 
 
 def _line(path: Path) -> str:

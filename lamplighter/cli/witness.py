@@ -30,7 +30,7 @@ def witness(
 ) -> None:
     """Verify the whole store, then sign the last seal: exit 0 when signed, 1 when the store is not sound."""
     place = load_site_named(site)
-    store = open_store(place.store, place.store_options)
+    store = open_store(place.store)
     found = inspect(store, place.name, lambda runbook: place.gate_policy(runbook, store))
     if not found.seals:
         raise SelectionError("no run is sealed yet, so there is nothing to witness", where=store.url)

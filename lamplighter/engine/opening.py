@@ -13,11 +13,11 @@ from typing import Any, cast
 from lamplighter.engine.drafting import Request
 from lamplighter.engine.replanning import check_replans
 from lamplighter.engine.reviews import check_emergencies
-from lamplighter.errors import NotApprovedError, SelectionError
+from lamplighter.errors import ExistsError, NotApprovedError, SelectionError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.attest import Code
 from lamplighter.model.chain import Record
-from lamplighter.model.envelope import MAX_LINE, pasted, read_line
+from lamplighter.model.envelope import pasted, read_line
 from lamplighter.model.operation import Operation
 from lamplighter.model.plan import Requester
 from lamplighter.model.request import SignedRequest, authenticate, read_request
@@ -139,10 +139,12 @@ def _authenticated(line: str, request: Request, run: str, store: Store, now: int
     """The signed request, used up by this run."""
     found = authenticate(line, request.asked, request.site.trust, now, {}, run)
     if isinstance(found, SignedRequest):
-        key = f"requests/used/{found.id}"
-        if store.swap(key, None, run.encode()) or store.get(key, limit=MAX_LINE) == run.encode():
+        try:
+            store.put_new(f"requests/used/{found.id}", run.encode())
+        except ExistsError:
+            found = Code.USED
+        else:
             return found
-        found = Code.USED
     why = _WHY.get(found, str(found))
     if found is Code.WRONG_DIGEST:
         asked = read_request(read_line(line).statement).asked

@@ -6,6 +6,7 @@ restarted process has to do next is read from the ledger each time.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from lamplighter.engine.stages import demote_after
 from lamplighter.engine.survey import Surveyed, survey
 from lamplighter.engine.terms import Terms
 from lamplighter.engine.turn import PATIENCE, Means
-from lamplighter.errors import NotApprovedError, SelectionError, SiteError
+from lamplighter.errors import ExistsError, NotApprovedError, SelectionError, SiteError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
@@ -237,7 +238,8 @@ class Run:
             self._expire()
         elif result.passed:
             for approval in result.approvals:
-                self.store.swap(f"approvals/used/{approval}", None, self.history.plan.encode())
+                with contextlib.suppress(ExistsError):  # it opened another plan's gate: judged next
+                    self.store.put_new(f"approvals/used/{approval}", self.history.plan.encode())
             for digest in () if self.history.passed else result.standing:
                 record_use(self.store, digest, Use(int(self.clock()), self.id, len(self.plan().targets)))
             result = self._judge()

@@ -17,9 +17,9 @@ from lamplighter.model.clocks import span
 from lamplighter.secrets import Resolve, resolve
 from lamplighter.site import Site
 from lamplighter.site.notify import load_notify
-from lamplighter.store import Store, whoami
+from lamplighter.store import LIVE, Store, whoami
 
-KEY = "heartbeat"
+KEY = f"{LIVE}heartbeat"
 PING_SECONDS = 10.0
 OK, REDIRECT = 200, 300
 WATCH = "escalate"

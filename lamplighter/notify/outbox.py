@@ -1,7 +1,8 @@
 """The outbox: every notice of a site, recorded before it is sent, and what became of it.
 
-In the store, below `outbox/<month>/`: `<id>` is the notice and never changes; `<id>.try` is the attempt,
-which processes race for by compare-and-swap; `<id>.done` closes it. One listing a month tells what is open.
+In the store, below `outbox/<month>/`: `<id>` is the notice and `<id>.done` closes it; neither changes.
+`live/outbox/<month>/<id>` is the attempt, which processes race for by compare-and-swap. One listing a month
+tells what is open.
 
 What is promised: a notice that `record` returned for is sent, or shown as failed; it is never lost. It is
 sent at least once. Two processes never send the same notice at the same time; it is sent twice only when
@@ -28,7 +29,7 @@ from lamplighter.model.notice import (
     read_notice,
     retry_after,
 )
-from lamplighter.store import Store, as_part, whoami
+from lamplighter.store import LIVE, Store, as_part, whoami
 
 ROOT = "outbox"
 CLAIM_SECONDS = 180
@@ -114,12 +115,12 @@ class Outbox:
     def claim(self, notice: Notice) -> Attempt | None:
         """Reserve a notice for this process; None when another one has it, or it is closed or not due."""
         key, now = _key(notice), int(self._clock())
-        old = self._store.get(f"{key}.try", limit=LIMIT)
+        old = self._store.get(LIVE + key, limit=LIMIT)
         before = read_attempt(old)
         if before.until > now or self._store.get(f"{key}.done", limit=LIMIT) is not None:
             return None
         claim = Attempt(before.count + 1, whoami(), now + CLAIM_SECONDS, before.why, secrets.token_hex(8))
-        return claim if self._store.swap(f"{key}.try", old, claim.to_bytes()) else None
+        return claim if self._store.swap(LIVE + key, old, claim.to_bytes()) else None
 
     def settle(self, notice: Notice, claim: Attempt, result: Result, why: str = "", after: int = 0) -> Result:
         """Write down what became of an attempt.
@@ -139,7 +140,7 @@ class Outbox:
             self._close(key, final, Attempt(claim.count, "", int(now), why))
             return final
         again = int(now) + (after or retry_after(claim.count))
-        self._store.swap(f"{key}.try", claim.to_bytes(), Attempt(claim.count, "", again, why).to_bytes())
+        self._store.swap(LIVE + key, claim.to_bytes(), Attempt(claim.count, "", again, why).to_bytes())
         return final
 
     def is_late(self, notice: Notice) -> bool:
@@ -148,7 +149,7 @@ class Outbox:
 
     def may_send(self, address: tuple[str, str], per_hour: int) -> bool:
         """Take one of the address's places in the hour; False when all are taken."""
-        key, now = f"outbox-rate/{_part(address)}", int(self._clock())
+        key, now = f"{LIVE}outbox-rate/{_part(address)}", int(self._clock())
         while True:
             old = self._store.get(key, limit=LIMIT)
             times = [when for when in (parse(old) if old else []) if now - WINDOW < when <= now]
@@ -208,7 +209,7 @@ class Outbox:
             ) from error
 
     def _attempt(self, key: str) -> Attempt:
-        return read_attempt(self._store.get(f"{key}.try", limit=LIMIT))
+        return read_attempt(self._store.get(LIVE + key, limit=LIMIT))
 
 
 def _key(notice: Notice) -> str:

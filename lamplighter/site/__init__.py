@@ -41,7 +41,7 @@ from lamplighter.site.schedule import zone_problem
 from lamplighter.site.schema import PolicyEntry, RolloutEntry, SiteEntry
 from lamplighter.site.standing import StandingLine, of_runbook, standing_files
 from lamplighter.site.uses import RecentUses
-from lamplighter.store import Store
+from lamplighter.store import Store, StoreAddress
 from lamplighter.timespan import seconds
 
 SETTLED = 2.0
@@ -94,8 +94,7 @@ class Site:
         title: for people.
         time_zone: IANA name; schedules and windows without their own are in it.
         parties: how the two parties are called.
-        store: URL of where runs are written: `file:/path` or `s3://bucket/prefix`.
-        store_options: what that store needs; secrets are references.
+        store: where runs are written, and which store that must be; secrets in its options are references.
         inventory: hosts and groups.
         host_keys: the file of pinned host keys; every SSH host has one in it.
         people: everybody named, in file order, also those who have left.
@@ -116,8 +115,7 @@ class Site:
     title: str
     time_zone: str
     parties: Mapping[Party, str]
-    store: str
-    store_options: Mapping[str, Json]
+    store: StoreAddress
     inventory: Inventory
     host_keys: Path
     people: tuple[Person, ...]
@@ -350,12 +348,16 @@ def _site(files: Files, entry: SiteEntry) -> Site:
     return Site(
         path=files.folder, name=entry.name, title=entry.title, time_zone=entry.time_zone,
         parties={Party.INTERNAL: entry.parties.internal, Party.MSP: entry.parties.msp},
-        store=store_url(entry.store.url), store_options=entry.store.options, inventory=files.inventory,
+        store=_store(entry), inventory=files.inventory,
         host_keys=files.host_keys, people=files.people, approvers=files.approvers, signers=files.signers,
         revoked=files.revoked, deployments=tuple(_deployments(entry)), rollouts=entry.rollout,
         gates=site_gates(entry), standing=files.standing, overdue_reviews=entry.overdue_reviews,
         calendar=files.calendar, matrix=files.matrix, policy=_policy(entry.policy),
     )
+
+
+def _store(entry: SiteEntry) -> StoreAddress:
+    return StoreAddress(store_url(entry.store.url), entry.store.options, entry.store.id, entry.name)
 
 
 def _policy(entry: PolicyEntry) -> Policy:

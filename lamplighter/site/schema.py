@@ -24,6 +24,7 @@ LENGTH = r"^[1-9][0-9]{0,4}[mhd]$"
 AFTER = r"^(0|[1-9][0-9]{0,4})[mhd]$"
 CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 REFERENCE = r"^(env|file|cmd):\S[^\r\n]{0,499}$"
+STORE_ID = r"^[0-9a-f]{32}$"
 ATTRIBUTE = r"^[A-Za-z][A-Za-z0-9-]*$"
 PRINCIPAL = r"^[a-z0-9][a-z0-9._+'&-]*@[a-z0-9][a-z0-9.-]*$"
 
@@ -69,10 +70,12 @@ class PartyNames(Strict):
 
 
 class StoreEntry(Strict):
-    """A store with options; a store without any is written as its URL alone."""
+    """A store; before it is made, its URL alone will do."""
 
     url: Line
     """`file:/path` outside the checkout, or `s3://bucket/prefix`."""
+    id: Annotated[str, StringConstraints(pattern=STORE_ID)] = ""
+    """Which store that is: `lamplighter store new SITE` makes it, once, and says what to write here."""
     options: dict[Slug, Any] = {}
     """What a bucket needs; secrets are references: `env:NAME`, `file:PATH`, `cmd:COMMAND`."""
 

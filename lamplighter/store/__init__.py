@@ -2,8 +2,9 @@
 
 A store holds four things: objects that never change (`put_new`), small values that change by
 compare-and-swap (`swap`: leases, heads), append logs with one writer each (`open_log`: ledgers), and names
-(`list`). Whatever returns has reached the disk. `store_directory.py` keeps them in a directory,
-`store_s3.py` in a bucket; one set of tests runs on both.
+(`list`). Whatever returns has reached the disk. What changes lies below `live/` and nowhere else, so that
+whatever else was written twice is a finding. `directory.py` keeps them in a directory, `s3.py` in a bucket;
+one set of tests runs on both.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
@@ -20,11 +22,30 @@ from lamplighter.errors import StoreError
 
 DEFAULT_LIMIT = 64 * 1024 * 1024
 CHUNK = 1024 * 1024
+LIVE = "live/"
+"""The prefix of everything that changes; nothing below it is a record."""
 _SEGMENT = re.compile(r"[A-Za-z0-9_%@=+-][A-Za-z0-9_%@=+.-]{0,199}")
 
 
 class StoreFullError(StoreError):
     """No space is left; nothing of the append was kept. Freeing space lets the next one succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """Where a store is, and which one it must be.
+
+    Attributes:
+        url: `file:/path`, a bare absolute path, or `s3://bucket/prefix`.
+        options: see `directory.DirectoryStore` and `s3.open_bucket`.
+        id: the store's own, as `site.yaml` has it; empty asks for none.
+        site: whose it must be; empty for a store that is looked at, wherever it was copied to.
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+    site: str = ""
 
 
 class Log(Protocol):
@@ -61,7 +82,7 @@ class Store(Protocol):
 
         Raises:
             ExistsError: the key holds other bytes.
-            StoreError: it could not be written.
+            StoreError: it could not be written, or the key lies below `live/`.
         """
 
     def get(self, key: str, *, limit: int = DEFAULT_LIMIT) -> bytes | None:
@@ -74,11 +95,17 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """The keys directly below `prefix`, sorted: objects, logs and further prefixes alike."""
 
+    def names(self) -> Iterator[str]:
+        """What lies in the store, one name a file, folder or prefix at its top; sorted."""
+
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
-        """Replace `old` by `new` if the key still holds exactly `old`; None: if there is none.
+        """Replace `old` by `new` if a key below `live/` still holds exactly `old`; None: if there is none.
 
         Returns:
             False when it holds something else; nothing was changed.
+
+        Raises:
+            StoreError: it could not be written, or the key does not lie below `live/`.
         """
 
     def open_log(self, key: str) -> Log:
@@ -122,6 +149,20 @@ def check_key(key: str) -> str:
     return key
 
 
+def check_record(key: str) -> str:
+    """Return the key of what never changes."""
+    if key.startswith(LIVE):
+        raise StoreError(f"{key} changes, and is no record", advice="what never changes lies outside live/")
+    return check_key(key)
+
+
+def check_live(key: str) -> str:
+    """Return the key of what changes."""
+    if not key.startswith(LIVE):
+        raise StoreError(f"{key} never changes, and is not swapped", advice="what changes lies below live/")
+    return check_key(key)
+
+
 def as_part(name: str) -> str:
     """Any name, such as a host's, as one part of a key; different names give different parts."""
     part = quote(name, safe="@=+").replace("~", "%7E")
@@ -138,24 +179,41 @@ def whoami() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def open_store(url: str, options: Mapping[str, Any] | None = None) -> Store:
-    """Open the store that a site's file names.
-
-    Args:
-        url: `file:/path`, a bare absolute path, or `s3://bucket/prefix`.
-        options: of an S3 store, see `store_s3.open_bucket`.
+def open_store(address: StoreAddress) -> Store:
+    """Open the store that a site's file names, and no other; nothing is made.
 
     Raises:
-        StoreError: the URL is of no known kind, or the store cannot be opened.
+        StoreError: the URL is of no known kind, the store cannot be opened, or it is not the one that is
+            meant: see `identity.check_identity`.
         SecretError: a reference in the options cannot be resolved.
     """
-    parts = urlsplit(url)
-    if parts.scheme in {"file", ""} and not parts.netloc and parts.path.startswith("/"):
+    from lamplighter.store.identity import check_identity, no_store  # noqa: PLC0415 - made of what stands above
+
+    place = folder_of(address.url)
+    if place is not None and not place.is_dir():
+        raise no_store(address, "no such folder")
+    store = reach(address)
+    check_identity(store, address)
+    return store
+
+
+def reach(address: StoreAddress) -> Store:
+    """A store's place, whatever is there: for `open_store`, and for the birth of a new one."""
+    parts = urlsplit(address.url)
+    place = folder_of(address.url)
+    if place is not None:
         from lamplighter.store.directory import DirectoryStore  # noqa: PLC0415 - made of what stands above
 
-        return DirectoryStore(Path(parts.path))
+        return DirectoryStore(place)
     if parts.scheme == "s3" and parts.netloc:
         from lamplighter.store.s3 import open_bucket  # noqa: PLC0415 - and boto3 takes half a second to load
 
-        return open_bucket(url, options or {})
-    raise StoreError(f"{url!r} names no store", advice="use file:/path or s3://bucket/prefix")
+        return open_bucket(address.url, address.options)
+    raise StoreError(f"{address.url!r} names no store", advice="use file:/path or s3://bucket/prefix")
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder that a URL names; None when it names none."""
+    parts = urlsplit(url)
+    is_folder = parts.scheme in {"file", ""} and not parts.netloc and parts.path.startswith("/")
+    return Path(parts.path) if is_folder else None

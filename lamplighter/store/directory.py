@@ -19,7 +19,16 @@ from typing import IO
 
 from lamplighter.crashpoints import crashpoint, die, due
 from lamplighter.errors import ExistsError, LedgerError, StoreError
-from lamplighter.store import CHUNK, DEFAULT_LIMIT, Log, StoreFullError, check_key, whoami
+from lamplighter.store import (
+    CHUNK,
+    DEFAULT_LIMIT,
+    Log,
+    StoreFullError,
+    check_key,
+    check_live,
+    check_record,
+    whoami,
+)
 
 RESERVE = 64 * 1024
 PAGE = 4096
@@ -31,13 +40,15 @@ class DirectoryStore:
     """A store in a directory.
 
     Args:
-        root: created with mode 0700 when it is not there.
+        root: an existing folder; `birth.make_store` makes new ones.
+
+    Raises:
+        StoreError: there is no such folder, or others may write to it.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         with _told(f"the store {self.root} cannot be opened"):
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = self.root.stat().st_mode
         if mode & 0o022:
             raise StoreError(
@@ -51,7 +62,7 @@ class DirectoryStore:
 
     def put_new(self, key: str, data: bytes) -> None:
         """See `Store.put_new`. A link cannot replace a file, so two writers cannot both win."""
-        path = self._path(key)
+        path = self._path(check_record(key))
         with _told(f"{key} cannot be written"):
             self._make_parents(path)
             draft = _write_draft(path, data, "put")
@@ -88,9 +99,15 @@ class DirectoryStore:
                 return
         yield from (f"{prefix}/{name}" for name in names if not name.startswith("."))
 
+    def names(self) -> Iterator[str]:
+        """See `Store.names`."""
+        with _told(f"the store {self.root} cannot be listed"):
+            names = sorted(entry.name for entry in os.scandir(self.root))
+        return (name for name in names if not name.startswith("."))
+
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """See `Store.swap`. Swaps in one directory wait for each other on a lock of that directory."""
-        path = self._path(key)
+        path = self._path(check_live(key))
         with _told(f"{key} cannot be written"):
             self._make_parents(path)
             with _locked(path.parent):
@@ -105,7 +122,7 @@ class DirectoryStore:
 
     def open_log(self, key: str) -> Log:
         """See `Store.open_log`."""
-        path = self._path(key)
+        path = self._path(check_record(key))
         with _told(f"{key} cannot be opened"):
             self._make_parents(path)
             return DirectoryLog(path)

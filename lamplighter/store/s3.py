@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 
 from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import ExistsError, LedgerError, StoreError, TransportError
-from lamplighter.store import DEFAULT_LIMIT, Log, check_key, whoami
+from lamplighter.store import DEFAULT_LIMIT, LIVE, Log, check_key, check_live, check_record, whoami
 from lamplighter.transports.s3 import Bucket
 from lamplighter.transports.s3_values import Retention, S3Settings
 
@@ -40,9 +40,7 @@ LEAST_DAYS = 180
 CLAIM_SECONDS = 60.0
 SKEW_SECONDS = 30.0
 READ_AHEAD = 8
-CHANGING = ("leases/", "seals-end", ".conditional-writes")
-"""What is swapped or probed; everything else never changes."""
-_WRITER = ".writer"
+PROBE = f"{LIVE}conditional-writes"
 _OPTIONS = {
     "endpoint", "region", "ca", "access-key", "secret-key", "session-token", "credentials", "proxy",
     "retention-days", "lock-mode", "checksums",
@@ -117,6 +115,7 @@ class S3Store:
     def put_new(self, key: str, data: bytes) -> None:
         """See `Store.put_new`."""
         crashpoint("put.before")
+        check_record(key)
         with _told(f"{key} cannot be written"):
             if not self._put_absent(key, data):
                 raise ExistsError(f"{key} already holds other bytes", where=self._url)
@@ -133,12 +132,18 @@ class S3Store:
         prefix = check_key(prefix.rstrip("/"))
         with _told(f"{prefix} cannot be listed"):
             found = [entry.key for entry in self._bucket.list(f"{self._key(prefix)}/", flat=False)]
-        names = {key[len(self._prefix):].rstrip("/") for key in found}
-        yield from sorted(name for name in names if not name.endswith(_WRITER))
+        yield from sorted({key[len(self._prefix):].rstrip("/") for key in found})
+
+    def names(self) -> Iterator[str]:
+        """See `Store.names`; what was tried at the first write does not count."""
+        with _told("the store cannot be listed"):
+            found = {entry.key for entry in self._bucket.list(self._prefix)}
+        keys = sorted(key[len(self._prefix):] for key in found)
+        return (name for name, _ in groupby(key.split("/")[0] for key in keys if key != PROBE))
 
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """See `Store.swap`. Writers must not write the same bytes: after a lost answer they are compared."""
-        place = self._key(key)
+        place = self._key(check_live(key))
         with _told(f"{key} cannot be written"):
             self._probe()
             if old is None:
@@ -157,8 +162,7 @@ class S3Store:
 
     def open_log(self, key: str) -> Log:
         """See `Store.open_log`."""
-        self._key(key)
-        return S3Log(self, key, self._clock)
+        return S3Log(self, check_record(key), self._clock)
 
     def read_log(self, key: str) -> Iterator[bytes]:
         """See `Store.read_log`; a few segments are fetched ahead."""
@@ -175,7 +179,7 @@ class S3Store:
             ordered = sorted(self._bucket.versions(self._prefix), key=lambda version: version.key)
         for key, versions in groupby(ordered, key=lambda version: version.key):
             name = key[len(self._prefix):]
-            if len(list(versions)) > 1 and not name.startswith(CHANGING) and not name.endswith(_WRITER):
+            if len(list(versions)) > 1 and not name.startswith(LIVE):
                 yield name
 
     def _put_absent(self, key: str, data: bytes) -> bool:
@@ -196,7 +200,7 @@ class S3Store:
     def _probe(self) -> None:
         """Before anything is written for the first time; reading needs no right to write."""
         if not self._probed:
-            self._bucket.probe(f"{self._prefix}.conditional-writes")
+            self._bucket.probe(self._prefix + PROBE)
             self._probed = True
 
     def _key(self, key: str) -> str:
@@ -261,7 +265,7 @@ class S3Log:
 
     @property
     def _writer(self) -> str:
-        return self._key + _WRITER
+        return f"{LIVE}writers/{self._key}"
 
     def _take_claim(self) -> bytes:
         old = self._store.get(self._writer, limit=4096)

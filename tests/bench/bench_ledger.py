@@ -16,10 +16,11 @@ from lamplighter.ledger import Ledger
 from lamplighter.model.chain import genesis, make_record
 from lamplighter.model.gate import internal
 from lamplighter.model.plan import HostPlan, Limits, Plan, Requester, Step
-from lamplighter.seals import add_seal, claim_store, ledger_key
+from lamplighter.seals import add_seal, ledger_key
 from lamplighter.store.directory import DirectoryStore
 from tests.bench.plots import Chart, Panel
 from tests.bench.rows import Row
+from tests.storekit import a_store
 
 THREADS, EACH, REPEATS = 200, 25, 5
 RUNS, HOSTS = 100, 2499
@@ -54,7 +55,7 @@ def rows() -> list[Row]:
 
 def _appends(root: Path, threads: int, each: int) -> float:
     """Durable records a second when so many hosts write an intent and an outcome in turn."""
-    with Ledger.open(DirectoryStore(root), "run-1", SITE) as ledger:
+    with Ledger.open(a_store(root), "run-1", SITE) as ledger:
         def host(number: int) -> None:
             for step in range(each):
                 ledger.append("intent", host=f"host{number}", step=f"s{step}", action="apt.install", unit="u")
@@ -69,7 +70,7 @@ def _appends(root: Path, threads: int, each: int) -> float:
 
 
 def _verify(root: Path) -> list[Row]:
-    count = _write(DirectoryStore(root))
+    count = _write(a_store(root))
     done = subprocess.run(
         [sys.executable, "-c", VERIFY, str(root)], capture_output=True, text=True, check=True,
     )
@@ -88,7 +89,6 @@ def _verify(root: Path) -> list[Row]:
 
 def _write(store: DirectoryStore) -> int:
     """Sealed runs of four records a host. Returns: how many records there are."""
-    claim_store(store, SITE)
     return sum(_write_run(store, f"run-{number:03d}") for number in range(RUNS))
 
 

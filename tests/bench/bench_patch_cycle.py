@@ -9,13 +9,13 @@ from pathlib import Path
 
 from lamplighter.ledger import read_ledger
 from lamplighter.model.chain import Record
-from lamplighter.store import open_store
 from tests.bench.plots import Chart, Panel
 from tests.bench.rows import Row
 from tests.lab import Estate, HostSpec
 from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
+from tests.storekit import opened
 
 HOSTS = 20
 
@@ -49,7 +49,7 @@ def _patch(site: DemoSite, stack: PrefectStack) -> list[Row]:
     if ended["state"]["message"] != f"{HOSTS} changed":
         raise RuntimeError(f"the run ended otherwise: {ended['state']['message']}")
     spent = _running(api, flow_run)
-    boots = _reboot_seconds(list(read_ledger(open_store(f"file:{site.store}"), run, "demo")))
+    boots = _reboot_seconds(list(read_ledger(opened(site.store), run, "demo")))
     return [
         Row("patch_20_hosts_s", spent - boots, "s", 60),
         Row("patch_20_hosts_with_reboots_s", spent, "s"),

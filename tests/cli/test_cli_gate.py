@@ -19,6 +19,7 @@ from lamplighter.model.envelope import read_line
 from lamplighter.model.gate import Code, internal
 from lamplighter.model.plan import HostPlan, Plan, Requester, Step
 from tests.sshkit import Pair, keygen
+from tests.storekit import store_line
 
 DEMO = Path(__file__).parents[2] / "inventories" / "demo"
 ASHA, PRIYA = "asha.patel@internal.example", "priya.nair@msp.example"
@@ -40,7 +41,7 @@ class Desk:
         ))
         text = self.site.joinpath("site.yaml").read_text().splitlines(keepends=True)
         self.site.joinpath("site.yaml").write_text("".join(
-            f"store: file:{self.store}\n" if line.startswith("store:") else line for line in text
+            f"{store_line(self.store)}\n" if line.startswith("store:") else line for line in text
         ))
         self.plan = Plan(
             run="run-1", site="demo", runbook="patch-linux", owner="msp", change_type="normal",

@@ -14,7 +14,7 @@ import pytest
 from lamplighter.cli import main
 from lamplighter.ledger import Ledger
 from lamplighter.model.canonical import sha256
-from lamplighter.store.directory import DirectoryStore
+from tests.storekit import a_store, store_line
 
 ROOT = Path(__file__).parents[2]
 ASHA, PRIYA = "asha.patel@internal.example", "priya.nair@msp.example"
@@ -25,7 +25,7 @@ class Place:
 
     def __init__(self, tmp_path: Path) -> None:
         self.folder = Path(shutil.copytree(ROOT / "inventories" / "demo", tmp_path / "sites" / "demo"))
-        self.store = DirectoryStore(tmp_path / "store")
+        self.store = a_store(tmp_path / "store")
         self.keys = {}
         lines = []
         for person in (ASHA, PRIYA):
@@ -35,7 +35,7 @@ class Place:
             lines.append(f'{person} namespaces="lamplighter-*" {key.with_suffix(".pub").read_text().strip()}')
             self.keys[person] = str(key)
         (self.folder / "approvers").write_text("\n".join(lines) + "\n")
-        self.edit("site.yaml", r"store: file:.*", f"store: file:{tmp_path}/store")
+        self.edit("site.yaml", r"store: file:.*", store_line(tmp_path / "store"))
 
     def edit(self, name: str, pattern: str, new: str) -> None:
         path = self.folder / name

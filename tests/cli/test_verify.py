@@ -19,7 +19,7 @@ from lamplighter.model.approval import Decision
 from lamplighter.model.gate import internal
 from lamplighter.model.plan import HostPlan, Plan, Requester, Step
 from lamplighter.signing import Wish, approve_line
-from lamplighter.store.directory import DirectoryStore
+from tests.storekit import a_store, store_line
 
 ROOT = Path(__file__).parents[2]
 ASHA, PRIYA = "asha.patel@internal.example", "priya.nair@msp.example"
@@ -43,9 +43,9 @@ class Place:
         (self.folder / "approvers").write_text("\n".join(lines) + "\n")
         text = (self.folder / "site.yaml").read_text()
         (self.folder / "site.yaml").write_text(
-            text.replace("file:~/.local/state/lamplighter/demo", f"file:{self.root}")
+            text.replace("store: file:~/.local/state/lamplighter/demo", store_line(self.root))
         )
-        self.store = DirectoryStore(self.root)
+        self.store = a_store(self.root)
 
     def run(self, run: str, approver: str = ASHA, then: Callable[[Ledger, Plan], None] | None = None) -> Plan:
         """One sealed run that changed one host."""
@@ -193,7 +193,7 @@ def test_a_witness_fixes_the_past(place: Place, call: Call, tmp_path: Path) -> N
     assert kept.read_text().strip() == answer["line"]
     code, answer = call("verify", "--site", "demo", "--witness", kept)
     assert (code, answer["chain"]["witnessed"]) == (0, {"internal": 3, "msp": 0})
-    for path in ("runs/patch-linux-2", "seals/00000003", "seals-end", "witness"):
+    for path in ("runs/patch-linux-2", "seals/00000003", "live/seals-end", "witness"):
         target = place.root / path
         shutil.rmtree(target) if target.is_dir() else target.unlink()
     assert call("verify", "--site", "demo")[0] == 0, "without a witness the chain just ends earlier"

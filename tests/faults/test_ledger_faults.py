@@ -28,8 +28,8 @@ from lamplighter.ledger import Ledger
 from lamplighter.model.chain import verify_chain
 from lamplighter.seals import seal_lines
 from lamplighter.store import lines
-from lamplighter.store.directory import DirectoryStore
 from tests.bench.rows import Row
+from tests.storekit import a_store
 
 pytestmark = pytest.mark.faults
 
@@ -62,7 +62,7 @@ def _report() -> Iterator[None]:
 
 def work(root: Path, told: int) -> None:
     """Replay, go on with four threads, tell the parent each record that was acknowledged, seal."""
-    store = DirectoryStore(root)
+    store = a_store(root)
     ledger = Ledger.open(store, RUN, SITE)
     done = {(record.get("host"), record.get("step")) for record in ledger.records("outcome")}
 
@@ -81,7 +81,7 @@ def work(root: Path, told: int) -> None:
         for thread in threads:
             thread.join()
     store.put_new("plans/one", b"plan" * 100)
-    store.swap("lease", store.get("lease"), os.urandom(8).hex().encode())
+    store.swap("live/lease", store.get("live/lease"), os.urandom(8).hex().encode())
     ledger.seal("Completed")
     ledger.close()
 
@@ -115,7 +115,7 @@ def child(
 
 def check(root: Path, told: bytes) -> None:
     """Whatever was acknowledged is there, and what is there verifies once it was opened again."""
-    store = DirectoryStore(root)
+    store = a_store(root)
     with Ledger.open(store, RUN, SITE) as ledger:
         records = ledger.records()
     for line in told.splitlines():
@@ -129,14 +129,14 @@ def check(root: Path, told: bytes) -> None:
     assert verify_chain(seal_lines(store), "", SITE).failure is None
     plan = store.get("plans/one")
     assert plan in (None, b"plan" * 100), "an object is whole or not there"
-    assert len(store.get("lease") or b"x" * 16) == 16
+    assert len(store.get("live/lease") or b"x" * 16) == 16
 
 
 def finish(root: Path) -> None:
     """After the last crash the work comes to the same end as without any."""
     status, _ = child(lambda told: work(root, told))
     assert status == 0
-    store = DirectoryStore(root)
+    store = a_store(root)
     verdict = verify_chain(lines(store.read_log(KEY)), RUN, SITE)
     assert verdict.sealed is not None
     assert verdict.failure is None
@@ -197,9 +197,9 @@ import json, os, sys
 from pathlib import Path
 from lamplighter.errors import LedgerError
 from lamplighter.ledger import Ledger
-from lamplighter.store.directory import DirectoryStore
+from tests.storekit import a_store
 
-store = DirectoryStore(Path(sys.argv[1]))
+store = a_store(Path(sys.argv[1]))
 ledger = Ledger.open(store, "run-1", "demo")
 actions = refused = closed = 0
 while refused < 5 and actions < 10000:
@@ -243,7 +243,7 @@ def test_a_full_disk_means_no_action_without_a_durable_intent(tmp_path: Path, ki
 
 def test_fifty_processes_open_one_run_and_one_gets_it(tmp_path: Path) -> None:
     root = tmp_path / "store"
-    DirectoryStore(root)
+    a_store(root)
     go_reader, go_writer = os.pipe()
     pids = []
     for _ in range(50):
@@ -254,7 +254,7 @@ def test_fifty_processes_open_one_run_and_one_gets_it(tmp_path: Path) -> None:
                 os.close(go_writer)
                 os.read(go_reader, 1)
                 try:
-                    ledger = Ledger.open(DirectoryStore(root), RUN, SITE)
+                    ledger = Ledger.open(a_store(root), RUN, SITE)
                     ledger.append("opened")
                     time.sleep(3)
                     status = 0

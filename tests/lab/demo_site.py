@@ -15,9 +15,9 @@ from lamplighter.engine.stages import keep_decision
 from lamplighter.model.canonical import sha256
 from lamplighter.model.stage import NAMESPACE, Decision, Stage
 from lamplighter.signing import sign_line
-from lamplighter.store.directory import DirectoryStore
 from tests.lab.estate import Estate
 from tests.lab.keys import make_key, public_line
+from tests.storekit import a_store, store_entry
 
 ROOT = Path(__file__).resolve().parents[2]
 APPROVERS = ("asha.patel@internal.example", "kiran.shah@internal.example", "priya.nair@msp.example")
@@ -76,14 +76,14 @@ class DemoSite:
             {"patch-linux": code_digest(named("patch-linux").runbook)},
         )
         line = sign_line(decision.to_bytes(), self.key(APPROVERS[0]), NAMESPACE)
-        keep_decision(DirectoryStore(self.store), decision.function, line)
+        keep_decision(a_store(self.store), decision.function, line)
 
     @property
     def _is_the_demos(self) -> bool:
         return set(self.estate.hosts) == set(HOSTS)
 
     def _site(self, site: dict[str, Any]) -> None:
-        site["store"] = f"file:{self.store}"
+        site["store"] = store_entry(self.store)
         if not self._is_the_demos:
             site["deployments"] = []  # they name the demo's own groups
         site.update(self._changes)
