@@ -163,11 +163,9 @@ from pathlib import Path
 from lamplighter.errors import LeaseHeldError
 from lamplighter.leases import Leases
 from lamplighter.store.directory import DirectoryStore
-from lamplighter.store.directory import DirectoryStore
-from tests.storekit import a_store
 
 root, run = Path(sys.argv[1]), sys.argv[2]
-store, inside = a_store(root / "store"), root / "inside"
+store, inside = DirectoryStore(root / "store"), root / "inside"
 print("ready", flush=True)
 sys.stdin.readline()
 won = 0
@@ -217,6 +215,7 @@ def test_racing_threads_never_hold_it_together(anywhere: Store) -> None:
 @pytest.mark.faults
 def test_fifty_racing_processes_never_hold_it_together(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
+    a_store(tmp_path / "store")
     racers = [
         subprocess.Popen(
             [sys.executable, "-c", RACER, str(tmp_path), f"run-{number}"], stdin=subprocess.PIPE,
