@@ -372,7 +372,6 @@ from lamplighter.notify.send import deliver, send_by_apprise
 from lamplighter.notify.outbox import Outbox
 from lamplighter.site.notify import Channel, Notify
 from lamplighter.store.directory import DirectoryStore
-from tests.storekit import a_store
 outbox = Outbox(DirectoryStore(Path(sys.argv[1])), lambda: {now})
 made = Notice(Occasion("patch-linux-00000000", "gate", "d", {now}), "{to}", "mail", "s", "t", "l", {now})
 outbox.record(made)

@@ -106,7 +106,7 @@ def test_a_mail_server_that_asks_to_come_back_gets_the_mail_later(
     assert not samba.kinit("greylisted", OLD).ok
     waiting = office.parcel(run["name"])
     assert office.store.swap(
-        f"deliveries/{run['name']}", waiting.to_bytes(), replace(waiting, until=1).to_bytes()
+        f"live/deliveries/{run['name']}", waiting.to_bytes(), replace(waiting, until=1).to_bytes()
     ), "a minute later"
     api.post(f"flow_runs/{flow_run}/set_state", {"state": {"type": "SCHEDULED"}, "force": True})
     assert ended(api.until(flow_run)) == ("Completed", "1 changed")

@@ -20,7 +20,6 @@ from lamplighter.notify.send import Delivered, deliver, send_by_apprise
 from lamplighter.site import load_site
 from lamplighter.site.directory import load_directory
 from lamplighter.site.notify import Channel, Notify
-from lamplighter.store.directory import DirectoryStore
 from tasks.expiring import DAY, Expiring, Teller, Told, due_step, tell_everybody
 from tasks.openldap import ADMIN_LOCK
 from tests.accountkit import OLD, PRIYA, ROOT, Office
@@ -28,6 +27,7 @@ from tests.lab import openldap
 from tests.lab.openldap import OpenLdap
 from tests.lab.samba_ad import SambaAd
 from tests.lab.smtp import MailServer
+from tests.storekit import a_store
 from tests.test_prepare import block
 
 
@@ -71,7 +71,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.site, self.now = load_site(ROOT / "inventories" / "demo"), float(NOW)
-        self.outbox = Outbox(DirectoryStore(folder / "store"), lambda: self.now)
+        self.outbox = Outbox(a_store(folder / "store"), lambda: self.now)
         self.notify = Notify(servers={"mail": "env:LAMPLIGHTER_MAIL"}, per_round=1)
         rules = load_directory(self.site.path).entry
         self.rules = rules.model_copy(update={
