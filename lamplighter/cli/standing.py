@@ -192,7 +192,7 @@ def _signed(line: str) -> bool:
 
 def _uses(place: Site) -> Mapping[str, tuple[Use, ...]]:
     try:
-        return RecentUses(open_store(place.store, place.store_options))
+        return RecentUses(open_store(place.store))
     except StoreError:
         return {}
 
