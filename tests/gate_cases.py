@@ -20,7 +20,7 @@ import yaml
 from lamplighter.model.approval import NAMESPACE, Decision, Statement
 from lamplighter.model.canonical import canonical, sha256
 from lamplighter.model.envelope import Envelope, read_line
-from lamplighter.model.gate import Gate, GatePolicy, GateResult, Requirement, evaluate
+from lamplighter.model.gate import Emergency, Gate, GatePolicy, GateResult, Requirement, evaluate
 from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import HostPlan, Limits, Plan, Requester, Step
 from lamplighter.model.signers import Revoked, Signers, parse_revoked, parse_signers
@@ -125,7 +125,7 @@ def make_gate(spec: dict[str, Any]) -> Gate:
         Requirement(Party(one["party"]), tuple(one.get("roles", ())), one.get("quorum", 1))
         for one in spec.get("requirements", [{"party": "internal", "roles": ["change-manager"]}])
     )
-    return Gate(requirements, spec.get("max_age", 7 * 86400))
+    return Gate(requirements, spec.get("max_age", 7 * 86400), Emergency(spec.get("emergency", "either")))
 
 
 def make_plan(spec: dict[str, Any]) -> Plan:
@@ -153,6 +153,7 @@ def make_policy(data: dict[str, Any], plan: Plan) -> GatePolicy:
     digests = {"this": plan.digest, "other": other_digest()}
     return GatePolicy(
         people, signers(), revoked(), minimum=make_gate(data["minimum"]) if "minimum" in data else None,
+        emergency=Emergency(data.get("emergency", "either")),
         used={name: digests[which] for name, which in data.get("used", {}).items()},
         selections={"web": frozenset({"web1", "web2"})},
     )

@@ -25,8 +25,9 @@ time. It never raises on hostile input, and answers no whenever it is unsure. It
     standing approval ends when it says so (`lamplighter.model.standing`). It counts only while it lies in
     the site's folder: the same line handed in, or left in the store, opens nothing. It says how many targets
     may be changed in an hour and a day on it; the plan that would be too many waits for signatures.
-12. `emergency` changes pass on one second person of either party who holds the role `emergency`. The
-    request must be signed, for there is no second person where the first is not known.
+12. `emergency` changes pass on one second person of either party who holds the role `emergency`, or of
+    internal IT alone where runbook or site say `emergency: internal`. The request must be signed, for there
+    is no second person where the first is not known.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.approval import Decision
 from lamplighter.model.attest import Code, Trust
 from lamplighter.model.canonical import sha256
-from lamplighter.model.party import Party
 from lamplighter.model.plan import Plan, read_plan
 from lamplighter.model.quorum import (
     DEFAULT_MAX_AGE,
     MAX_PLACES,
+    Emergency,
     Gate,
     Requirement,
     implies,
@@ -57,8 +58,9 @@ from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.model.vote import Case, GatePolicy, Refusal, Vote, judge
 
 __all__ = [
-    "DEFAULT_MAX_AGE", "EMERGENCY_ROLE", "Code", "Gate", "GatePolicy", "GateResult", "Requirement", "Trust",
-    "alternatives", "evaluate", "implies", "internal", "obstacles", "satisfiable", "stricter",
+    "DEFAULT_MAX_AGE", "EMERGENCY_ROLE", "Code", "Emergency", "Gate", "GatePolicy", "GateResult",
+    "Requirement", "Trust", "alternatives", "evaluate", "implies", "internal",
+    "obstacles", "satisfiable", "stricter",
 ]
 
 EMERGENCY_ROLE = "emergency"
@@ -120,7 +122,7 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
     if len(lines) > MAX_LINES:
         flood = f"at most {MAX_LINES} signed lines; there are {len(lines)}"
         return GateResult(passed=False, needed=(flood,))
-    case = Case(plan, sha256(plan_bytes), alternatives(plan, policy.minimum), policy, now)
+    case = Case(plan, sha256(plan_bytes), alternatives(plan, policy), policy, now)
     votes, refused = _split(judge(line, case) for line in lines)
     left, closings, overruled = _overrule(votes, case)
     counted, doubled = _once_each(left)
@@ -140,21 +142,22 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
     )
 
 
-def alternatives(plan: Plan, minimum: Gate | None) -> tuple[Gate, ...]:
+def alternatives(plan: Plan, policy: GatePolicy) -> tuple[Gate, ...]:
     """The effective gates, any one of which lets the plan pass; just one but for emergencies.
 
-    Of the site's minimum, emergencies keep the `max_age` only: who may sign them is settled by who is
-    given the emergency role. An empty gate stays empty.
+    Of the site's minimum, emergencies keep the `max_age` and the word on emergencies only: who may sign them
+    is settled by who is given the emergency role. An empty gate stays empty.
     """
-    gate = plan.gate if minimum is None else stricter(plan.gate, minimum)
+    gate = plan.gate if policy.minimum is None else stricter(plan.gate, policy.minimum)
     if plan.change_type != "emergency" or not gate.requirements:
         return (gate,)
-    return tuple(Gate((Requirement(party, (EMERGENCY_ROLE,)),), gate.max_age) for party in Party)
+    parties = gate.emergency.tightened(policy.emergency).parties
+    return tuple(Gate((Requirement(one, (EMERGENCY_ROLE,)),), gate.max_age) for one in parties)
 
 
 def obstacles(plan: Plan, policy: GatePolicy, now: int) -> tuple[str, ...]:
     """What keeps a plan from passing whoever signs it, a sentence each; empty when nothing does."""
-    gates = alternatives(plan, policy.minimum)
+    gates = alternatives(plan, policy)
     able = policy.signers.able((APPROVAL, STANDING), policy.revoked)
     keyed = {name: person for name, person in policy.people.items() if name in able}
     reasons = [satisfiable(gate, keyed, plan.requester.id) for gate in gates]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeVar
 
 from lamplighter.model.party import Party, Person
@@ -56,6 +57,22 @@ class Requirement:
         return f"{self.quorum} {self.party} {people}{roles}"
 
 
+class Emergency(StrEnum):
+    """Whose signature an emergency change passes on."""
+
+    EITHER = "either"
+    INTERNAL = "internal"  # nobody of the MSP lets an emergency of the MSP pass
+
+    @property
+    def parties(self) -> tuple[Party, ...]:
+        """The parties, one person of any of which suffices."""
+        return (Party.INTERNAL,) if self is Emergency.INTERNAL else tuple(Party)
+
+    def tightened(self, other: Emergency) -> Emergency:
+        """The stricter of two words."""
+        return Emergency.INTERNAL if Emergency.INTERNAL in (self, other) else Emergency.EITHER
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """All requirements must be met. A gate without requirements never passes.
@@ -63,10 +80,12 @@ class Gate:
     Attributes:
         requirements: each is satisfied by its own people; one person fills one place only.
         max_age: seconds after which a signed approval no longer counts.
+        emergency: whose second person opens an emergency's gate.
     """
 
     requirements: tuple[Requirement, ...] = ()
     max_age: int = DEFAULT_MAX_AGE
+    emergency: Emergency = Emergency.EITHER
 
     @property
     def parties(self) -> frozenset[Party]:
@@ -79,9 +98,11 @@ class Gate:
         return sum(requirement.quorum for requirement in self.requirements)
 
 
-def internal(*roles: str, quorum: int = 1, max_age: int = DEFAULT_MAX_AGE) -> Gate:
+def internal(
+    *roles: str, quorum: int = 1, max_age: int = DEFAULT_MAX_AGE, emergency: Emergency = Emergency.EITHER
+) -> Gate:
     """The usual gate: people of internal IT."""
-    return Gate((Requirement(Party.INTERNAL, roles, quorum),), max_age)
+    return Gate((Requirement(Party.INTERNAL, roles, quorum),), max_age, emergency)
 
 
 def missing(gate: Gate, people: Sequence[Person]) -> tuple[Requirement, ...]:
@@ -109,16 +130,17 @@ def stricter(first: Gate, second: Gate) -> Gate:
 
     When one gate implies the other, it is the answer. Otherwise places are paired where everybody one of
     the two admits is admitted by the other: a pair needs one person, as the narrower place asks. Places
-    without a partner stay, each with a person of its own. The shorter `max_age` holds. An empty gate
-    stays empty, and so never passes.
+    without a partner stay, each with a person of its own. The shorter `max_age` holds, and the stricter
+    word on emergencies. An empty gate stays empty, and so never passes.
     """
     max_age = min(first.max_age, second.max_age)
+    urgent = first.emergency.tightened(second.emergency)
     if not (0 < first.size <= MAX_PLACES and 0 < second.size <= MAX_PLACES):
-        return Gate((), max_age)
+        return Gate((), max_age, urgent)
     if implies(first, second):
-        return Gate(first.requirements, max_age)
+        return Gate(first.requirements, max_age, urgent)
     if implies(second, first):
-        return Gate(second.requirements, max_age)
+        return Gate(second.requirements, max_age, urgent)
     same = Counter(_places(first)) & Counter(_places(second))
     left = list((Counter(_places(first)) - same).elements())
     right = list((Counter(_places(second)) - same).elements())
@@ -126,7 +148,7 @@ def stricter(first: Gate, second: Gate) -> Gate:
     narrower = [left[a] if left[a].covers(right[b]) else right[b] for a, b in pairs.items()]
     alone = [place for at, place in enumerate(left) if at not in pairs]
     alone += [place for at, place in enumerate(right) if at not in pairs.values()]
-    return Gate(_grouped([*same.elements(), *narrower, *alone]), max_age)
+    return Gate(_grouped([*same.elements(), *narrower, *alone]), max_age, urgent)
 
 
 def satisfiable(gate: Gate, people: Mapping[str, Person], requester: str | None = None) -> tuple[str, ...]:

@@ -87,6 +87,14 @@ def needs(gate: Gate) -> str:
     return " and ".join(parts) or "nobody can open it"
 
 
+def needs_of(plan: Plan) -> str:
+    """What opens this plan's gate, in words."""
+    if plan.change_type != "emergency":
+        return needs(plan.gate)
+    who = " or ".join(f"1 of {party} (emergency)" for party in plan.gate.emergency.parties)
+    return f"{who}, and a review by internal IT within 24 hours"
+
+
 def facts_of(plan: Plan) -> tuple[tuple[str, str], ...]:
     """The head of a plan as (name, text) pairs, unescaped: what every place shows that shows a plan."""
     final = sorted({step.action for host in plan.hosts for step in host.steps if not step.undo})
@@ -97,7 +105,7 @@ def facts_of(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Requested by", f"{plan.requester.id} ({plan.requester.known})"),
         ("Touches", f"{share(len(plan.targets), plan.fleet)}, selection {plan.selection}"),
         ("In", f"{waves} wave{'s' if waves != 1 else ''}: {_waves(plan)}"),
-        ("Needs", needs(plan.gate)),
+        ("Needs", needs_of(plan)),
         ("Cannot be undone", ", ".join(final) or "nothing: each step says how"),
         ("Stops at", _brake(plan)),
         ("Window", _window(plan)),

@@ -16,7 +16,7 @@ from lamplighter.model.canonical import sha256
 from lamplighter.model.envelope import Fields, line_id, read_line
 from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import Plan
-from lamplighter.model.quorum import Gate
+from lamplighter.model.quorum import Emergency, Gate
 from lamplighter.model.sshsig import parse_signature, verify
 from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.model.standing import Use, covers, read_standing, spent
@@ -34,6 +34,7 @@ class GatePolicy(Trust):
 
     Attributes:
         minimum: the site's own gate, which every plan must meet as well; None when it has none.
+        emergency: the site's own word on whose second person opens an emergency's gate.
         used: approval id to the digest of the plan it was used for.
         selections: host names of each selection that standing approvals name, resolved by the caller.
         standing: the site's standing approvals, and revokes of them, as signed lines; only plans of change
@@ -46,6 +47,7 @@ class GatePolicy(Trust):
     """
 
     minimum: Gate | None = None
+    emergency: Emergency = Emergency.EITHER
     used: Mapping[str, str] = field(default_factory=dict)
     selections: Mapping[str, frozenset[str]] = field(default_factory=dict)
     standing: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from lamplighter.model.inventory import Host, Inventory
 from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import Limits, Plan
 from lamplighter.model.policy import DEADLINES, Policy
+from lamplighter.model.quorum import Emergency
 from lamplighter.model.responsibility import Matrix
 from lamplighter.model.runbook import Runbook, Waves
 from lamplighter.model.selection import closest, select
@@ -104,6 +105,7 @@ class Site:
         rollouts: overrides of waves and limits, by runbook id or `default`.
         gates: what the site asks for beyond a runbook's own gate, by runbook id or `default`.
         standing: standing approvals and revokes of them, as they lie in `standing/`.
+        emergency: whose second person opens an emergency's gate here.
         overdue_reviews: emergencies are refused while more reviews of earlier ones are overdue.
         calendar: when hosts may be changed.
         matrix: who answers for what.
@@ -126,6 +128,7 @@ class Site:
     rollouts: Mapping[str, RolloutEntry] = field(default_factory=dict)
     gates: Mapping[str, Gate] = field(default_factory=dict)
     standing: tuple[StandingLine, ...] = ()
+    emergency: Emergency = Emergency.EITHER
     overdue_reviews: int = 2
     calendar: Calendar = field(default_factory=Calendar)
     matrix: Matrix = field(default_factory=Matrix)
@@ -173,7 +176,8 @@ class Site:
     def gate(self, runbook: Runbook) -> Gate:
         """The runbook's gate, tightened by the site's; never loosened."""
         minimum = self.minimum(runbook.id)
-        return runbook.gate if minimum is None else stricter(runbook.gate, minimum)
+        gate = runbook.gate if minimum is None else stricter(runbook.gate, minimum)
+        return replace(gate, emergency=gate.emergency.tightened(self.emergency))
 
     def gate_policy(self, runbook: str, store: Store | None) -> GatePolicy:
         """What the gate judges this site's plans by.
@@ -186,7 +190,7 @@ class Site:
         trust = self.trust
         return GatePolicy(
             trust.people, trust.signers, trust.revoked,
-            minimum=self.minimum(runbook), used=_Used(store) if store else {},
+            minimum=self.minimum(runbook), emergency=self.emergency, used=_Used(store) if store else {},
             selections=_Selections(self.inventory),
             standing=tuple(one.line for one in of_runbook(self.standing, runbook)),
             uses=RecentUses(store) if store else {},
@@ -351,7 +355,8 @@ def _site(files: Files, entry: SiteEntry) -> Site:
         store=_store(entry), inventory=files.inventory,
         host_keys=files.host_keys, people=files.people, approvers=files.approvers, signers=files.signers,
         revoked=files.revoked, deployments=tuple(_deployments(entry)), rollouts=entry.rollout,
-        gates=site_gates(entry), standing=files.standing, overdue_reviews=entry.overdue_reviews,
+        gates=site_gates(entry), standing=files.standing, emergency=entry.emergency,
+        overdue_reviews=entry.overdue_reviews,
         calendar=files.calendar, matrix=files.matrix, policy=_policy(entry.policy),
     )
 

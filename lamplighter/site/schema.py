@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from lamplighter.model.party import Party
 from lamplighter.model.policy import RETENTION_FLOOR_DAYS
+from lamplighter.model.quorum import Emergency
 from lamplighter.model.selection import closest
 from lamplighter.site.yaml import Node, Source
 
@@ -195,6 +196,8 @@ class SiteEntry(Strict):
     """How changes roll out, by runbook or `default`; what is left out stays as the runbook has it."""
     gates: dict[Slug, Annotated[list[RequirementEntry], Field(min_length=1)]] = {}
     """Who must sign beyond a runbook's own gate, by runbook or `default`; only ever stricter."""
+    emergency: Emergency = Emergency.EITHER
+    """Whose second person opens an emergency's gate: `internal`, or `either` party's."""
     overdue_reviews: Count = 2
     """Emergencies are refused while more reviews of earlier ones are overdue."""
     policy: PolicyEntry = PolicyEntry()
