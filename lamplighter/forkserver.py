@@ -28,6 +28,8 @@ from typing import Self
 
 import anyio
 
+from lamplighter.secrets import keep_memory_private
+
 UNKNOWN = 1
 _REQUEST = 65_536
 _NUMBER = 32
@@ -180,6 +182,7 @@ def _tell(answers: socket.socket, number: int) -> None:
 
 def main(link: str, target: str, *libraries: str) -> None:
     """The server, and what becomes of each process forked from it."""
+    keep_memory_private()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the runs; the server ends with its worker
     for library in libraries:
         importlib.import_module(library)

@@ -7,13 +7,16 @@ Python cannot wipe memory; what is promised is that no value reaches a log, `rep
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import resource
 import selectors
 import shlex
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +27,19 @@ from lamplighter.errors import SecretError
 DEFAULT_TIMEOUT = 20.0
 MAX_BYTES = 64 * 1024
 MASK = "********"
+_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 _REFERENCE = re.compile(r"(env|file|cmd):\s*\S.*", re.DOTALL)
+
+
+def keep_memory_private() -> None:
+    """Leave no copy of this process's memory: no core dump, and no debugger of another account.
+
+    `setrlimit(2)` RLIMIT_CORE, and `prctl(2)` PR_SET_DUMPABLE, which also keeps a core from a crash handler
+    that `core_pattern` pipes to. Both hold for forked children; a program that is started anew has its own.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 @final

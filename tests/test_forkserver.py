@@ -55,6 +55,8 @@ def code_of(server: ForkServer, do: str) -> int | None:
         ("os.kill(os.getpid(), signal.SIGKILL)", -9),
         ("os.kill(os.getpid(), signal.SIGINT); time.sleep(20)", -2),
         ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)", -15),
+        ("import resource; sys.exit(resource.getrlimit(resource.RLIMIT_CORE) != (0, 0))", 0),
+        ("import ctypes; sys.exit(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))", 0),  # PR_GET_DUMPABLE
     ],
 )
 def test_the_exit_status_arrives(server: ForkServer, do: str, code: int) -> None:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from lamplighter.errors import LamplighterError
+from lamplighter.secrets import keep_memory_private
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("check", "check"),
@@ -72,6 +73,7 @@ def _root() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the `lamplighter` command."""
+    keep_memory_private()
     words = sys.argv[1:] if argv is None else argv
     wanted = next((word for word in words if not word.startswith("-")), "")
     app = _app([wanted] if wanted in COMMANDS else list(COMMANDS))

@@ -16,7 +16,7 @@ import fnmatch
 import ipaddress
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lamplighter.errors import SelectionError
 from lamplighter.model.inventory import ALL, Host, Inventory
@@ -24,6 +24,9 @@ from lamplighter.model.inventory import ALL, Host, Inventory
 MAX_LENGTH = 65_536
 MAX_REGEX = 100
 MAX_REPEATS = 3
+MOST_WORK = 50_000_000
+"""Characters looked at for one selection at most: about a second. In the worst case a regular expression of
+`r` repeats and `b` bars looks at a name of `n` characters `n ** r * 2 ** b` times."""
 _SHOWN = 80
 _SHOWN_GROUPS = 20
 _WILD = frozenset("*?[")
@@ -70,6 +73,7 @@ def _chosen(inventory: Inventory, pattern: str) -> set[str]:
     terms = split(pattern)
     if not terms:
         raise SelectionError("the selection is empty", advice="Write `all` if every host is meant")
+    _check_work(inventory, terms)
     plain = [term for term in terms if term[0] not in "&!"] or [ALL]
     chosen = {name for term in plain for name in _match(inventory, term)}
     for term in terms:
@@ -79,6 +83,30 @@ def _chosen(inventory: Inventory, pattern: str) -> set[str]:
         if term[0] == "!":
             chosen -= set(_match(inventory, term[1:]))
     return chosen
+
+
+def _check_work(inventory: Inventory, terms: Sequence[str]) -> None:
+    """Refuse what would hold a worker up: whoever may start a run may type thousands of terms."""
+    known = (inventory.hosts, inventory.groups)
+    left = MOST_WORK
+    for term in terms:
+        bare = term.lstrip("&!")
+        if any(bare in names for names in known):
+            continue
+        regex = bare.startswith("~")
+        repeats, bars = (max(_repeats(bare), 1), bare.count("|")) if regex else (1, 0)
+        left -= sum(len(name) ** repeats << bars for names in known for name in names)
+        if left < 0:
+            raise SelectionError(
+                f"the selection of {len(terms)} terms is too costly for {len(inventory.hosts)} hosts",
+                where="selection", changed="Nothing was changed",
+                advice="Put the hosts into a group and select the group",
+            )
+
+
+def _repeats(expression: str) -> int:
+    """How often something may stand a variable number of times; `*?` is one, and the `?` of `(?:` is none."""
+    return len(re.findall(r"[*+{]|(?<![*+}(?])\?", expression))
 
 
 def _match(inventory: Inventory, term: str) -> tuple[str, ...]:
@@ -135,13 +163,13 @@ def _regex(term: str) -> re.Pattern[str]:
     group, or more repeats, need not.
     """
     text = term[1:]
-    repeats = len(re.findall(r"[*+{]", text))
-    if not text or len(text) > MAX_REGEX or repeats > MAX_REPEATS or re.search(r"\)[*+{]", text):
+    repeats = _repeats(text)
+    if not text or len(text) > MAX_REGEX or repeats > MAX_REPEATS or re.search(r"\)[*+?{]", text):
         raise SelectionError(
             f"the regular expression `{visible(term, _SHOWN)}` is empty or too costly", where="selection",
             changed="Nothing was changed",
-            advice=f"Use at most {MAX_REGEX} characters, {MAX_REPEATS} of `*`, `+`, `{{`, and none of them "
-            "after `)`; or a group",
+            advice=f"Use at most {MAX_REGEX} characters, {MAX_REPEATS} of `*`, `+`, `?`, `{{`, and none of "
+            "them after `)`; or a group",
         )
     try:
         with warnings.catch_warnings():

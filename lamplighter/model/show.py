@@ -30,8 +30,9 @@ MAX_ROWS = 1000
 FOLD = len("sha256:") + 32
 
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
-_AUTOLINK = re.compile(r"(?i)\b(www|https?|ftp)(?=\.|:)|(?=@)")
-"""Where GitHub's markdown, which Prefect shows, makes a link without any brackets (GFM 6.9).
+_AUTOLINK = re.compile(r"(?i)(www|https?|ftp)(?=\.|:)|(?=@)")
+"""Where GitHub's markdown, which Prefect shows, makes a link without any brackets (GFM 6.9), wherever in a
+word: renderers find `https://` behind letters and underscores as well, which the specification does not.
 
 A backslash does not stop it: links are looked for in the text after backslashes are gone. A place where the
 line may be broken does, and lets long addresses fold.

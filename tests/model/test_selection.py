@@ -160,6 +160,25 @@ def test_terms_are_sets(inventory: Inventory, terms: list[tuple[str, str]], sepa
             select(inventory, pattern)
 
 
+@pytest.mark.parametrize("pattern", [
+    ",".join(f"host*{number}" for number in range(4000)),
+    ",".join("~h.*o.*s.*t" for _ in range(600)),
+    "~" + "a?" * 40 + "a" * 15,
+    "~" + "(a|a)" * 18,
+    "!" + ",!".join("~.*a.*b.*x" for _ in range(600)),
+], ids=["terms", "repeats", "optional", "alternatives", "exclusions"])
+def test_no_pattern_holds_a_worker_up(pattern: str) -> None:
+    """Each would take minutes to hours; whether it was tried at all is told by the refusal."""
+    many = assemble({}, {f"{'a' * 40}{number}": {} for number in range(2000)})
+    with pytest.raises(SelectionError, match="too costly"):
+        select(many, pattern)
+
+
+def test_an_ordinary_pattern_over_a_large_estate_is_not_too_costly() -> None:
+    many = assemble({}, {f"web-{number:05}.dc1.customer.example": {} for number in range(10_000)})
+    assert len(select(many, r"~(web|db|mail)-0\d+\.dc1,web-0*,!web-0001?.*")) == 9_990
+
+
 PATTERNS = st.text(alphabet=string.ascii_lowercase + "0123456789*?[]:,!&~-.() {}+|\\^$", max_size=30)
 
 

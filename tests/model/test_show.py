@@ -39,6 +39,9 @@ def bare(markdown: str) -> str:
 @example(HOSTILE)
 @example("sha256:<b>")
 @example("\\|")
+@example("_https://evil.example")
+@example("xhttps://evil.example")
+@example("éwww.evil.example")
 def test_escaped_text_is_inert_in_a_table_cell(text: str) -> None:
     cell = escape(text)
     assert "\n" not in cell
