@@ -38,7 +38,7 @@ from lamplighter.forkserver import ForkServer
 LIBRARIES = (
     "apprise.plugins.email", "boto3", "icalendar", "jinja2", "jsonschema", "ldap3", "paramiko",
     "prefect.artifacts", "prefect.flow_engine", "prefect.input", "prefect.workers.base", "pydantic.v1",
-    "pyrage", "recurring_ical_events", "rfc8785", "spnego", "winrm", "yaml",
+    "pyrage", "rfc8785", "spnego", "winrm", "yaml",
 )  # fmt: skip
 """Others' code that a run loads; a test finds what is missing here."""
 RUN_ID = "PREFECT__FLOW_RUN_ID"

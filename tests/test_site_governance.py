@@ -106,5 +106,5 @@ def test_an_ics_of_ten_megabytes_is_one_mistake(demo: Path) -> None:
     told_ = [str(one).replace(f"{demo}/", "") for one in check_site(demo, RUNBOOKS, now=NOW)]
     assert told_ == [
         "calendar.yaml:51: `stocktake.ics` cannot be imported: see there",
-        "stocktake.ics: is larger than 1024 KiB; export the freezes only, or fewer years",
+        "stocktake.ics: larger than 4194304 bytes (export the freezes only, or fewer years)",
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +13,9 @@ from rich.text import Text
 
 from lamplighter.cli.common import console, print_json, warn
 from lamplighter.derive.catalogue import discover
-from lamplighter.errors import LamplighterError, Mistake, SelectionError
+from lamplighter.errors import LamplighterError, SelectionError
 from lamplighter.notify.heartbeat import warning
-from lamplighter.site import check_site, load_site_named, site_path, sites_dir
+from lamplighter.site import Findings, load_site_named, look_at_site, site_path, sites_dir
 from lamplighter.store import open_store
 
 
@@ -29,22 +28,30 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the mistakes as JSON")] = False,
 ) -> None:
-    """Report every mistake in a site's files. Reads only; exit 0 without mistakes, 1 with."""
+    """Report every mistake in a site's files, and what imported calendars freeze.
+
+    Reads only; exit 0 without mistakes, 1 with.
+    """
     runbooks = {name: entry.runbook for name, entry in discover().items()} or None
     now = int(time.time())
-    found = {folder.name: check_site(folder, runbooks, here=here, now=now) for folder in _folders(site)}
-    wrong = any(found.values())
+    found = {folder.name: look_at_site(folder, runbooks, now, here=here) for folder in _folders(site)}
+    wrong = any(each.mistakes for each in found.values())
     if as_json:
         sites = [
-            {"site": name, "mistakes": [asdict(mistake) for mistake in mistakes]}
-            for name, mistakes in found.items()
+            {
+                "site": name, "mistakes": [asdict(mistake) for mistake in each.mistakes],
+                "remarks": [asdict(remark) for remark in each.remarks],
+            }
+            for name, each in found.items()
         ]
         print_json({"ok": not wrong, "sites": sites})
     else:
-        for name, mistakes in found.items():
-            _show(console(), name, mistakes)
-    for name, mistakes in found.items():
-        if not mistakes:
+        for name, each in found.items():
+            _show(console(), name, each)
+    for name, each in found.items():
+        for remark in each.remarks:
+            warn(f"{name}: {remark.text}" if remark.warning else "")
+        if not each.mistakes:
             warn(_silence(name))
     if wrong:
         raise typer.Exit(1)
@@ -73,14 +80,17 @@ def _folders(site: str | None) -> list[Path]:
     return folders
 
 
-def _show(screen: Console, name: str, mistakes: Sequence[Mistake]) -> None:
+def _show(screen: Console, name: str, found: Findings) -> None:
     """One line a mistake, never wrapped, so that it can be searched and clicked."""
-    for mistake in mistakes:
+    for mistake in found.mistakes:
         place = f"{mistake.file}:{mistake.line}" if mistake.line else mistake.file
         line = Text.assemble((place, "bold"), f": {mistake.message}")
         if mistake.advice:
             line.append(f" ({mistake.advice})", "dim")
         screen.print(line, soft_wrap=True)
-    count = len(mistakes)
+    for remark in found.remarks:
+        if not remark.warning:
+            screen.print(Text(f"{name}: {remark.text}", "dim"), soft_wrap=True)
+    count = len(found.mistakes)
     verdict = "no mistakes" if not count else f"{count} mistake{'s' if count != 1 else ''}"
     screen.print(Text(f"{name}: {verdict}", "green" if not count else "red"))

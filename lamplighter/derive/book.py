@@ -18,7 +18,8 @@ from lamplighter.derive.words import in_words
 from lamplighter.model.calendar import Freeze, MaintenanceWindow, Rule
 from lamplighter.model.clocks import span
 from lamplighter.model.escalation import EscalationPath
-from lamplighter.model.ical import Imported, PublicHolidays
+from lamplighter.model.ical import PublicHolidays
+from lamplighter.model.imported import Imported
 from lamplighter.model.responsibility import Function
 from lamplighter.model.runbook import On, Runbook
 from lamplighter.model.show import needs

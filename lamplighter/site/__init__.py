@@ -32,7 +32,7 @@ from lamplighter.model.runbook import Runbook, Waves
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Revoked, Signers
 from lamplighter.model.standing import Standing, pre_authorised
-from lamplighter.site.calendar import check_calendar, read_calendar
+from lamplighter.site.calendar import Remark, check_calendar, read_calendar, remarks
 from lamplighter.site.checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
 from lamplighter.site.directory import read_directory
 from lamplighter.site.files import FILES, PEOPLE, Files, read_files
@@ -334,6 +334,19 @@ def _stamp(path: Path) -> tuple[object, ...] | None:
     return tuple(stamps)
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What `check` has to say of a site.
+
+    Attributes:
+        mistakes: sorted.
+        remarks: what is no mistake.
+    """
+
+    mistakes: tuple[Mistake, ...]
+    remarks: tuple[Remark, ...]
+
+
 def check_site(
     path: Path, runbooks: Mapping[str, Runbook] | None = None, *, here: bool = False, now: int | None = None,
 ) -> tuple[Mistake, ...]:
@@ -344,8 +357,21 @@ def check_site(
         here: this is the worker: look for the private keys as well, which are nowhere else.
         now: seconds since the epoch, to tell what is stale, overlaps or never comes; a run passes over that.
     """
-    files = _read(path, runbooks, here=here, now=now)
-    return tuple(sorted(set(files.report)))
+    return _findings(_read(path, runbooks, here=here, now=now), None).mistakes
+
+
+def look_at_site(
+    path: Path, runbooks: Mapping[str, Runbook] | None, now: int, *, here: bool = False
+) -> Findings:
+    """The mistakes, as `check_site`, and what else is worth a word."""
+    return _findings(_read(path, runbooks, here=here, now=now), now)
+
+
+def _findings(files: Files, now: int | None) -> Findings:
+    said: tuple[Remark, ...] = ()
+    if now is not None and files.entry and not zone_problem(files.entry.time_zone)[0]:
+        said = tuple(remarks(files.calendar, files.entry.time_zone, now))
+    return Findings(tuple(sorted(set(files.report))), said)
 
 
 def _site(files: Files, entry: SiteEntry) -> Site:

@@ -6,9 +6,11 @@ A site without the file has no windows and no freezes: then hosts may be changed
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 from itertools import combinations
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, StringConstraints
 
@@ -29,16 +31,32 @@ from lamplighter.model.calendar import (
     told,
 )
 from lamplighter.model.escalation import read_recipient
-from lamplighter.model.ical import MAX_BYTES, TOO_LARGE, Imported, PublicHolidays, holiday_names, problems
+from lamplighter.model.ical import PublicHolidays, holiday_names
+from lamplighter.model.ical_lines import MAX_BYTES, SMALLER, decode
+from lamplighter.model.imported import Imported, problems, warnings
 from lamplighter.model.selection import closest
 from lamplighter.site.files import CALENDAR, HOSTS, PEOPLE, Files
 from lamplighter.site.schedule import zone_problem
 from lamplighter.site.schema import Clock, Day, Length, Line, Slug, Strict, checked
-from lamplighter.site.yaml import Node, Source, read_text, read_yaml
+from lamplighter.site.yaml import Node, Source, read_bytes, read_yaml
 from lamplighter.timespan import seconds
 
 LONGEST = 14 * DAY
 """Longest maintenance window. More is no window but `outside_windows: open`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A sentence about a site that is no mistake.
+
+    Attributes:
+        text: the sentence.
+        warning: something may not be as its writer believes.
+    """
+
+    text: str
+    warning: bool = False
+
 
 Path_ = tuple[int | str, ...]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -258,11 +276,14 @@ class _Reader:
     def _import(self, path: Path_, one: ImportEntry) -> None:
         file = self.files.folder / one.file
         place = Source(str(file), self.source.report)
-        if file.is_file() and file.stat().st_size > MAX_BYTES:
-            place.mistake(0, TOO_LARGE)
-        elif (text := read_text(file, place, limit=MAX_BYTES)) is not None:
-            self.texts[one.file] = text
-            for problem in problems(text):
+        data = read_bytes(file, place, MAX_BYTES, SMALLER)
+        if data is not None:
+            try:
+                self.texts[one.file] = text = decode(data)
+                found = problems(text, self.zone if not zone_problem(self.zone)[0] else "UTC")
+            except MalformedError as error:
+                found = (error.message,)
+            for problem in found:
                 place.mistake(0, problem)
         if not self.files.clean(one.file):
             self.note((*path, "file"), f"`{one.file}` cannot be imported: see there")
@@ -335,6 +356,33 @@ def check_calendar(files: Files, now: int) -> None:
             line = files.calendar_lines[two.name]
             source.mistake(line, f"the windows `{one.name}` and `{two.name}` of {shared[0]} overlap, first "
                            f"from {told(both[0].begins, zone)}", "make them one, or move one of them")
+
+
+def remarks(calendar: Calendar, zone: str, now: int) -> Iterator[Remark]:
+    """What calendars that others keep freeze: imported files, public holidays.
+
+    Args:
+        calendar: as read.
+        zone: IANA name of the site's.
+        now: seconds since the epoch.
+    """
+    end = now + HORIZON
+    for freeze in calendar.freezes:
+        if isinstance(freeze.dates, Rule):
+            continue
+        imported = isinstance(freeze.dates, Imported)
+        name = f"{freeze.name}.ics" if imported else freeze.name
+        found = sorted(freeze.dates.occurrences(now, end))
+        if found:
+            first = datetime.fromtimestamp(found[0].span.begins, ZoneInfo(zone))
+            count = f"{len(found)} freeze{'s' if len(found) != 1 else ''}"
+            first_day = f"{first:%a} {first.day} {first:%b %Y}"
+            yield Remark(f"{name}: {count} in the next {HORIZON // DAY} days, first {first_day}")
+        elif not imported:
+            yield Remark(f"{name}: freezes nothing in the next {HORIZON // DAY} days", warning=True)
+        if isinstance(freeze.dates, Imported):
+            for each in warnings(freeze.dates.text, freeze.dates.zone, now, end):
+                yield Remark(f"{name}: {each}", warning=True)
 
 
 def _frozen(calendar: Calendar, window: MaintenanceWindow, begin: int, end: int) -> tuple[Span, ...]:

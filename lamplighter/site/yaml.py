@@ -7,6 +7,7 @@ not by the library's composer: that one recurses in C, and a few kilobytes of `[
 
 from __future__ import annotations
 
+import codecs
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -107,8 +108,32 @@ class _StopReadingError(Exception):
     """The file cannot be read on; the mistake is already noted."""
 
 
-def read_text(path: Path, source: Source, *, limit: int = MAX_BYTES) -> str | None:
-    """Read a small UTF-8 text file; None when that is impossible, with the mistake noted."""
+def read_text(path: Path, source: Source) -> str | None:
+    """Read a small UTF-8 text file, with or without a byte order mark; None as for `read_bytes`."""
+    data = read_bytes(path, source, MAX_BYTES)
+    if data is None:
+        return None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        line = data.count(b"\n", 0, error.start) + 1
+        source.mistake(0 if wide else line, "is UTF-16, not UTF-8" if wide
+                       else f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8")
+        return None
+
+
+def read_bytes(
+    path: Path, source: Source, limit: int, too_large: str = "split the estate into several sites"
+) -> bytes | None:
+    """Read a small file; None when it is missing, larger, or cannot be read, with the mistake noted.
+
+    Args:
+        path: the file.
+        source: takes the mistake.
+        limit: in bytes.
+        too_large: what to do about a larger one.
+    """
     try:
         if not path.is_file():
             raise FileNotFoundError  # noqa: TRY301 - one place words the mistake
@@ -121,14 +146,9 @@ def read_text(path: Path, source: Source, *, limit: int = MAX_BYTES) -> str | No
         source.mistake(0, f"cannot be read: {error.strerror}", "make it readable for this account")
         return None
     if len(data) > limit:
-        source.mistake(0, f"larger than {limit} bytes", "split the estate into several sites")
+        source.mistake(0, f"larger than {limit} bytes", too_large)
         return None
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        source.mistake(line, f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8")
-        return None
+    return data
 
 
 def read_yaml(path: Path, source: Source) -> Node | None:

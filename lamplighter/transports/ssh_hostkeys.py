@@ -153,7 +153,7 @@ class KnownHosts:
             raise SiteError((Mistake(str(path), 0, f"is larger than {_MAX_BYTES} bytes"),))
         known = cls(str(path))
         mistakes = []
-        for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+        for number, line in enumerate(data.decode("utf-8-sig", "replace").split("\n"), 1):
             try:
                 known._add(line.strip())
             except ValueError as error:

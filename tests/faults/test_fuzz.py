@@ -21,7 +21,8 @@ from lamplighter.model import approval, chain, plan, request, review, sshsig, st
 from lamplighter.model.canonical import canonical, parse
 from lamplighter.model.dn import join_dn, parse_dn
 from lamplighter.model.envelope import Envelope, encode, folded, line_id, pasted, read_line
-from lamplighter.model.ical import problems
+from lamplighter.model.ical_lines import decode
+from lamplighter.model.imported import Imported, problems
 from lamplighter.model.inventory import Group, Host, assemble
 from lamplighter.model.selection import select
 from lamplighter.model.signers import parse_revoked, parse_signers
@@ -265,6 +266,12 @@ def _selection(pattern: str) -> None:
     assert select(INVENTORY, pattern)
 
 
+def _calendar(text: str) -> None:
+    read = decode(text.encode("utf-8", "surrogatepass"))
+    if not problems(read):
+        Imported(read, "Asia/Kolkata").occurrences(1_780_000_000, 1_790_000_000)
+
+
 def _dn(text: str) -> None:
     dn = parse_dn(text)
     assert parse_dn(str(dn)) == dn
@@ -317,7 +324,7 @@ SAID = [
     Reader("dns", _dn, garbled(DNS, (",", "+", "=", "\\", "\\2", '"', "#", "\\ff", " ")), (MalformedError,)),
     Reader(
         "calendars",
-        problems,
+        _calendar,
         garbled(
             [(ROOT / "inventories/demo/stocktake.ics").read_text()],
             (
@@ -331,6 +338,7 @@ SAID = [
                 ";TZID=Nowhere/Else",
             ),
         ).map(_from_file),
+        (MalformedError,),
         full=1500,
     ),
 ]

@@ -16,13 +16,12 @@ from lamplighter.errors import (
     RemoteFailedError,
     SelectionError,
 )
-from lamplighter.model.ical import problems
 from lamplighter.transports.ssh_exchange import Raw
 from lamplighter.transports.text import clean
 from lamplighter.transports.winrm_clixml import readable
 from tests.assurance import much, report
 from tests.bench.rows import Row
-from tests.faults.test_fuzz import ARMOURED, _canonical, _dn, _line, _selection, _signature
+from tests.faults.test_fuzz import ARMOURED, _calendar, _canonical, _dn, _line, _selection, _signature
 from tests.faults.test_fuzz_answers import CLIXML, FRAME, _answer, _ber, _framed, _soap, _units
 from tests.lab import rogue_ldap as rogue
 
@@ -64,7 +63,8 @@ BOMBS: dict[str, tuple[Callable[[Any], object], Any]] = {
     "dn, many parts": (_dn, ("cn=a," * (SIZE // 5)).rstrip(",")),
     "dn, backslashes": (_dn, "cn=" + "\\2c" * (SIZE // 3)),
     "selection": (_selection, "~" + "(a*)" * (SIZE // 4)),
-    "calendar": (problems, "RRULE:FREQ=SECONDLY\r\n" * (SIZE // 21)),
+    "calendar": (_calendar, "RRULE:FREQ=SECONDLY\r\n" * (SIZE // 21)),
+    "calendar, components": (_calendar, "BEGIN:VCALENDAR\r\n" + "BEGIN:X\r\nEND:X\r\n" * (SIZE // 18)),
     "soap, deep": (
         _soap,
         (200, b'<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope">' + b"<a>" * (SIZE // 4)),
