@@ -29,9 +29,9 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Health, Outcome, StepResult
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.model.session import Completed, Session, UnitState
-from tasks import apt_outcome, apt_plan, linux, reboot
+from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, linux, reboot
 from tasks import debian_host as debian
-from tasks.apt_plan import AptFacts
+from tasks.apt_facts import AptFacts
 
 SURVEY_SECONDS = 600.0
 PREPARE_SECONDS = 2400.0
@@ -43,6 +43,8 @@ LONGEST_SECONDS = 24 * 3600
 SURVEY_LOCK_SECONDS = 20
 DEFAULT_SETTLE_SECONDS = 30
 OUTPUT_CAP = 1024 * 1024
+MOST_ASKS = 40
+"""How often apt is asked which of the fixes can be installed, when not all can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class Patching:
     - `lamplighter_patch_seconds`, `lamplighter_reboot_seconds`: deadlines of the steps, 3600 and 600;
     - `lamplighter_settle_seconds`: how long services may take to come back before they count as stopped, 30;
     - `lamplighter_probes`: commands that must succeed on a healthy host, see `tasks.linux.Probe`;
-    - `lamplighter_min_free_mb_root`, `_boot`, `_var`, `_tmp`: what must stay free besides the change's need.
+    - `lamplighter_min_free_mb_root`, `_boot`, `_var`, `_tmp`: what must stay free besides the change's need;
+    - `lamplighter_security_archives`, `lamplighter_archive_days`: what counts as a security archive here
+      beside the distribution's own, and how old its index may be, see `tasks.apt_archives`.
 
     Attributes:
         packages: only what security archives offer, with what that needs; or everything.
@@ -84,12 +88,17 @@ class Patching:
         linux.own_probes(host)  # a mistake in them is told before anything is changed
         sent = time.time()
         reading = linux.read(session, "apt_survey", self.packages, str(wait), timeout=SURVEY_SECONDS)
-        facts = read_facts(self.packages, reading, sent, time.time(), where=host.name)
-        if facts.wanted.error or not (facts.wanted.install or facts.wanted.remove):
+        facts = read_facts(host, self.packages, reading, sent, time.time())
+        words = apt_plan.asked(facts)
+        if not words:
             return facts
-        arguments = apt_plan.install_arguments(
-            apt_plan.upgrade_arguments(facts.wanted.install, facts.wanted.remove))
-        more = linux.read(session, "apt_rehearse", "rehearse", "0", *arguments, timeout=SURVEY_SECONDS)
+        more = linux.read(session, "apt_rehearse", "rehearse", "0", *words, timeout=SURVEY_SECONDS)
+        if self.packages == "security" and not apt_answers(more):
+            facts = replace(facts, stuck=_stuck(session, words))
+            words = apt_plan.asked(facts)
+            if not words:
+                return facts
+            more = linux.read(session, "apt_rehearse", "rehearse", "0", *words, timeout=SURVEY_SECONDS)
         return with_rehearsal(facts, more)
 
     def plan(self, host: Host, facts: AptFacts) -> HostPlan:
@@ -158,54 +167,109 @@ class Patching:
 
 
 def read_facts(
-    scope: str, reading: linux.Reading, sent: float, received: float, *, where: str = ""
+    host: Host, scope: str, reading: linux.Reading, sent: float, received: float
 ) -> AptFacts:
     """Take the reading of `apt_survey.sh` as facts. Pure.
 
     Args:
+        host: with its variables.
         scope: `security` or `all`.
         reading: the parts.
         sent, received: the worker's clock around the reading, in seconds since the epoch.
-        where: the host, for errors.
 
     Raises:
-        UnusableError: not a Debian-family host, or the reading is not whole.
+        UnusableError: not a Debian-family host, its `apt-get` is not apt's, or the reading is not whole.
     """
     release = debian.release(reading["os"].text)
+    _whole_answer(host.name, scope, release, reading)
+    moments = ("clock", "refreshed", "clock_end")
+    first, refreshed, last = (_clock(reading, name, host.name) for name in moments)
+    kernel, held = linux.kernels(reading["kernels"].text), debian.packages(reading["packages"].text)
+    refresh = reading["refresh"]
+    view = apt_archives.view(
+        apt_archives.archives(reading["archives"].text, reading["entries"].text), refresh.code, refresh.text,
+        release=release, now=received, rules=apt_archives.site_rules(host, release))
+    waiting = apt_offers.waiting(apt_offers.offers(reading["offers"].text), view, held.held, scope)
+    alone = apt_offers.kernels_without_meta(reading["kernel_packages"].text)
+    if alone:
+        waiting = replace(waiting, uncovered={**waiting.uncovered, apt_offers.NO_META: alone})
+    wanted = debian.Simulation()
+    if scope == "all" and not view.trouble:
+        wanted = view.mark(debian.simulation(reading["simulation"].code, reading["simulation"].text))
+    return AptFacts(
+        scope=scope, release=release, support=_support(reading["release"].text, release, view, received),
+        boot_id=reading["boot_id"].text.strip(),
+        uptime=_whole(reading["uptime"].text),
+        kernels=kernel, clock=linux.clock_offset(sent, received, first, last),
+        lock=debian.lock_holder(reading["lock"].text),
+        space=linux.spaces(reading["space"].text),
+        packages=held,
+        audit=apt_outcome.audit(reading["audit"].text),
+        asks=linux.asks_for_reboot(reading["reboot"], kernel),
+        services=linux.services(reading["services"].text),
+        age=max(0, int(last - refreshed)), view=view, waiting=waiting, wanted=wanted,
+        ground=apt_ground.ground(
+            reading["ground"].text, reading["decides"].text, reading["set_back"].text),
+    )
+
+
+def _whole_answer(where: str, scope: str, release: debian.Release, reading: linux.Reading) -> None:
+    """Refuse an answer that is not a Debian host's, not apt's, or not whole."""
     if not release.debian_family or "missing" in reading:
         lacks = f" (it has no {reading['missing'].text.strip()})" if "missing" in reading else ""
         raise UnusableError(
             f"not a Debian family host: {release.name}{lacks}", where=where, changed=NOTHING,
             advice="take it out of the selection, or patch it with the runbook for its system",
         )
-    needed = ("boot_id", "packages", "simulation", "refreshed", "clock_end")
-    absent = [name for name in needed if name not in reading or (name != "simulation" and reading[name].code)]
+    needed = ["apt", "boot_id", "packages", "refreshed", "archives", "offers", "clock_end"]
+    needed += ["simulation"] if scope == "all" else []
+    judged = ("simulation", "archives", "offers")  # apt's words say why these failed
+    absent = [name for name in needed if name not in reading or (name not in judged and reading[name].code)]
     if absent:
         raise UnusableError(
             f"its answer breaks off before {absent[0]}", where=where, changed=NOTHING,
             advice="run `apt-get -s dist-upgrade` there by hand and look",
         )
-    first, refreshed, last = (_clock(reading, name, where) for name in ("clock", "refreshed", "clock_end"))
-    kernel = linux.kernels(reading["kernels"].text)
-    support = reading["release"].text.strip() or debian.known_release(release.codename)
-    others = reading["others"].text.strip()
-    wanted = debian.simulation(reading["simulation"].code, reading["simulation"].text)
-    return AptFacts(
-        scope=scope, release=release,
-        support=debian.end_of_life(support, debian.day(received)),
-        boot_id=reading["boot_id"].text.strip(),
-        uptime=_whole(reading["uptime"].text),
-        kernels=kernel, clock=linux.clock_offset(sent, received, first, last),
-        lock=debian.lock_holder(reading["lock"].text),
-        space=linux.spaces(reading["space"].text),
-        packages=debian.packages(reading["packages"].text),
-        audit=apt_outcome.audit(reading["audit"].text),
-        asks=linux.asks_for_reboot(reading["reboot"], kernel),
-        services=linux.services(reading["services"].text),
-        refresh=debian.refresh_problem(reading["refresh"].code, reading["refresh"].text),
-        age=max(0, int(last - refreshed)), wanted=wanted,
-        others=max(0, int(others) - len(wanted.install)) if others.isdigit() else 0,
-    )
+    if not re.match(r"apt \d+\.\d+", reading["apt"].text):
+        raise UnusableError(
+            f"its /usr/bin/apt-get is not apt's: it says {reading['apt'].text[:80]!r}", where=where,
+            changed=NOTHING, advice="ask who put it there (dpkg -S /usr/bin/apt-get; dpkg-divert --list)",
+        )
+
+
+def _support(row: str, release: debian.Release, view: apt_archives.View, now: float) -> str:
+    """How far the release is supported, judged with the archives that are configured."""
+    said = debian.end_of_life(row.strip() or debian.known_release(release.codename), debian.day(now))
+    beyond = ", ".join(dict.fromkeys(one.name for one in view.supported_beyond))
+    if beyond and said.startswith(debian.END_OF_LIFE):
+        return f"its release's own support has ended; extended support is configured: {beyond}"
+    return said
+
+
+def apt_answers(reading: linux.Reading) -> bool:
+    """Whether apt can do what it was asked in a rehearsal."""
+    return not debian.simulation(reading["rehearsal"].code, reading["rehearsal"].text).error
+
+
+def _stuck(session: Session, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Which fixes keep the others from being installed: halves are tried until single ones are left."""
+    options = [word for word in words if word.startswith("--")]
+    fits: list[str] = []
+    stuck: list[str] = []
+    waiting = [[word for word in words if not word.startswith("--")]]
+    for _ in range(MOST_ASKS):
+        if not waiting:
+            break
+        group = waiting.pop()
+        asked = (*options, *fits, *group)
+        if apt_answers(linux.read(session, "apt_rehearse", "ask", "0", *asked, timeout=SURVEY_SECONDS)):
+            fits += group
+        elif len(group) == 1:
+            stuck += group
+        else:
+            waiting += [group[len(group) // 2:], group[: len(group) // 2]]
+    stuck += [word for group in waiting for word in group]
+    return tuple(sorted(word.partition("=")[0] for word in stuck))
 
 
 def _clock(reading: linux.Reading, name: str, where: str) -> float:
@@ -225,16 +289,16 @@ def _whole(text: str) -> int:
 def with_rehearsal(facts: AptFacts, reading: linux.Reading) -> AptFacts:
     """Add what `apt_rehearse.sh` found. Pure."""
     download_kb, disk_kb = debian.sizes(reading["sizes"].text)
+    changed, deleted = debian.conffiles(reading["conffiles"].text)
+    rehearsal = debian.simulation(reading["rehearsal"].code, reading["rehearsal"].text)
     return replace(
-        facts, rehearsal=debian.simulation(reading["rehearsal"].code, reading["rehearsal"].text),
-        download_kb=download_kb, disk_kb=disk_kb,
-        conffiles=debian.changed_conffiles(reading["conffiles"].text),
-    )
+        facts, rehearsal=facts.view.mark(rehearsal), download_kb=download_kb, disk_kb=disk_kb,
+        conffiles=changed, deleted=deleted)
 
 
 # --- changes --------------------------------------------------------------------------------------
 
-INSTALL, CONFIGURE = "apt_install", "dpkg_configure"
+INSTALL, CONFIGURE = "apt_install", "apt_configure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +342,9 @@ def _prepare(host: Host, step: Step, session: Session) -> tuple[str, ...]:
     download_kb, disk_kb = debian.sizes(reading["fetch"].text)
     problems = list(apt_outcome.surprises(step, rehearsal))
     if not problems:
+        ground = apt_ground.ground(reading["ground"].text, reading["decides"].text, "")
         problems += apt_plan.space_problems(
-            host, linux.spaces(reading["space"].text), rehearsal.install, download_kb, disk_kb)
+            host, linux.spaces(reading["space"].text), rehearsal.install, download_kb, disk_kb, ground)
     if not problems and reading["fetch"].code:
         said = debian.complaint(reading["fetch"].text) or f"exit code {reading['fetch'].code}"
         locked = debian.lock_problem(reading["fetch"].text)

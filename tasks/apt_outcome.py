@@ -10,7 +10,7 @@ from lamplighter.model.canonical import Json
 from lamplighter.model.outcome import Evidence, Outcome, StepResult
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.model.session import Completed
-from tasks.apt_plan import some
+from tasks.apt_words import some
 from tasks.debian_host import Packages, Simulation, complaint, lock_holder, lock_problem, packages
 from tasks.linux import Kernels, Reading, Services, asks_for_reboot, kernels, services
 
@@ -94,7 +94,7 @@ def judge_upgrade(step: Step, done: Completed | None, now: State) -> Outcome:
         many = "1 package is" if count == 1 else f"{count} packages are"
         return _outcome(StepResult.OK, f"{many} as planned{said}", step, done, now)
     if now.lock and done is None:
-        said = f"{ending}, and dpkg's lock is held by {now.lock}: it may still be at work"
+        said = f"{ending}, and {now.lock}: it may still be at work"
         return _outcome(StepResult.UNKNOWN, said, step, done, now)
     if done and not moved and not broken and DPKG_FAILED not in _said(done):
         locked = lock_problem(_said(done))
@@ -110,7 +110,7 @@ def judge_repair(step: Step, done: Completed | None, now: State) -> Outcome:
         said = "" if ending == ENDED_WELL else f", although {ending}"
         return _outcome(StepResult.OK, f"dpkg has no unfinished packages any more{said}", step, done, now)
     if now.lock and done is None:
-        said = f"{ending}, and dpkg's lock is held by {now.lock}: it may still be at work"
+        said = f"{ending}, and {now.lock}: it may still be at work"
         return _outcome(StepResult.UNKNOWN, said, step, done, now)
     locked = lock_problem(_said(done))
     if locked:
@@ -126,9 +126,9 @@ def unhealthy(plan: HostPlan, now: State) -> tuple[str, ...]:
         if step.action == "apt.install":
             problems += _wrong(step, now)
     problems += [f"{name} is {status}: {MEND}" for name, status in now.packages.broken.items()]
-    if now.audit and not now.packages.broken:
-        problems.append(f"dpkg --audit finds: {now.audit}")
     first = plan.steps[0].args if plan.steps else {}
+    if now.audit not in ("", first.get("audit", "")) and not now.packages.broken:
+        problems.append(f"dpkg --audit finds: {now.audit}")
     problems += now.services.worse_than(Services.from_json(first.get("baseline", {})))
     if now.kernels.newer and first.get("booted", now.boot_id) != now.boot_id:
         said = f"it rebooted into kernel {now.kernels.running} although {now.kernels.newer} is installed"

@@ -23,13 +23,20 @@ VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The distribution: `Release("debian", "12", "Debian GNU/Linux 12 (bookworm)", "bookworm", True)`."""
+    """The distribution: `Release("debian", "12", "Debian GNU/Linux 12 (bookworm)", "bookworm", True)`.
+
+    Attributes:
+        like: what it is built on, `("ubuntu", "debian")` for a derivative.
+        bases: codenames of those, `("noble",)`.
+    """
 
     id: str = ""
     version: str = ""
     name: str = ""
     codename: str = ""
     debian_family: bool = False
+    like: tuple[str, ...] = ()
+    bases: tuple[str, ...] = ()
 
 
 def release(text: str) -> Release:
@@ -46,7 +53,8 @@ def release(text: str) -> Release:
     return Release(
         fields.get("ID", ""), fields.get("VERSION_ID", ""),
         fields.get("PRETTY_NAME") or fields.get("ID", "an unnamed system"),
-        fields.get("VERSION_CODENAME", ""), bool(ids & FAMILY),
+        fields.get("VERSION_CODENAME", ""), bool(ids & FAMILY), tuple(fields.get("ID_LIKE", "").split()),
+        tuple(fields[name] for name in ("UBUNTU_CODENAME", "DEBIAN_CODENAME") if fields.get(name)),
     )
 
 
@@ -187,17 +195,14 @@ class Change:
 
     Attributes:
         sources: where the new version comes from, `label:version/suite`.
+        security: whether a security archive offers the new version; marked by who knows the archives.
     """
 
     name: str
     old: str
     new: str
     sources: tuple[str, ...] = ()
-
-    @property
-    def security(self) -> bool:
-        """Whether a security archive offers the new version."""
-        return any("security" in source.lower() for source in self.sources)
+    security: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,7 @@ class Simulation:
 _INST = re.compile(
     r"^Inst (\S+)(?: \[([^\]]*)\])? \((\S+)(?: (.*?))?(?: \[[^\]]+\])?\)(?: \[.*)?$", re.MULTILINE)
 _REMV = re.compile(r"^(?:Remv|Purg) (\S+)(?: \[([^\]]*)\])?", re.MULTILINE)
+_SUMMARY = re.compile(r"^\d+ upgraded, \d+ newly installed, ", re.MULTILINE)
 _BLOCK = re.compile(r"^(The following .*):\n((?:  .*(?:\n|$))+)", re.MULTILINE)
 
 
@@ -241,6 +247,8 @@ def simulation(code: int, text: str) -> Simulation:
     strange = [one.name for one in (*install, *remove)
                if not NAME.fullmatch(one.name) or not VERSION.fullmatch(one.new or "0")]
     error = complaint(text) or (f"apt-get ended with exit code {code}" if code else "")
+    if not error and not _SUMMARY.search(text):
+        error = "the answer is not apt's: it has no line that sums up what would be changed"
     if strange:
         error = f"apt names packages no package can be named: {', '.join(strange)[:200]}"
     return Simulation(install, remove, blocks, error)
@@ -274,48 +282,11 @@ def _kb(number: str, unit: str) -> int:
     return -int(-float(number.replace(",", "")) * _UNITS[unit] // 1000)
 
 
-# --- apt's complaints -----------------------------------------------------------------------------
-
-_REFRESH_CAUSES = (
-    (r"EXPKEYSIG|KEYEXPIRED", "an archive's signing key has expired: install the new archive keyring"),
-    (r"NO_PUBKEY|couldn't be verified|BADSIG|not signed|no longer signed",
-     "an archive's signature cannot be verified"),
-    (r"is expired \(invalid since|not valid yet",
-     "an archive's index is expired or from the future: check the clock and the mirror"),
-    (r"Hash Sum mismatch|unexpected size",
-     "an archive contradicts itself (hash sum mismatch): its mirror is being updated, or a proxy is stale"),
-    (r"changed its '?(Suite|Codename|Origin|Label)", "an archive changed its name: accept it by hand"),
-    (r"Could not get lock", "another process refreshes the package lists and did not finish"),
-    (r"No space left|not enough free space", "the disk is full"),
-    (r"Could not resolve|Temporary failure resolving", "an archive's name cannot be resolved"),
-    (r"Unable to connect|Connection (refused|timed out|failed)|Could not connect|Network is unreachable",
-     "an archive cannot be reached"),
-    (r"40[134]\s+[A-Z]|(does not have|no longer has) a Release file|File not found",
-     "an archive does not offer this release, or not to this host"),
-    (r"Malformed|could not be parsed|The list of sources could not be read",
-     "the list of archives is malformed"),
-)
-
-
-def refresh_problem(code: int, text: str) -> str:
-    """Why `apt-get update` did not bring every list up to date; empty when it did.
-
-    `apt-get update` ends with 0 although an archive failed (`Some index files failed to download`), and
-    old lists would then report "0 updates": so its words are read, not only its exit code.
-    """
-    bad = re.findall(r"^(?:E: |W: (?=.*(?:[Ff]ailed|GPG error|not signed|expired)))(.*)$", text, re.MULTILINE)
-    if code == 0 and not bad:
-        return ""
-    if code == 124:  # noqa: PLR2004 - timeout(1)
-        return "the package lists could not be refreshed: the archives did not answer in time"
-    cause = next((said for pattern, said in _REFRESH_CAUSES if re.search(pattern, text)), "")
-    detail = bad[0].strip()[:300] if bad else f"apt-get update ended with exit code {code}"
-    return f"the package lists could not be refreshed: {cause} ({detail})" if cause else (
-        f"the package lists could not be refreshed: {detail}")
+# --- locks ---------------------------------------------------------------------------------------
 
 
 def lock_problem(text: str) -> str:
-    """Who held dpkg's lock for longer than apt waited, from what was printed; empty when nobody did.
+    """Who held apt's or dpkg's lock for longer than was waited, from what was printed; empty when nobody did.
 
     apt also says `Waiting for cache lock: Could not get lock` when it gets it in the end.
     """
@@ -324,30 +295,46 @@ def lock_problem(text: str) -> str:
         return ""
     held = re.search(r"held by process (\d+) \(([^)]*)\)", text)
     other = re.search(r"locked by another process(?: with pid (\d+))?", text)
+    whose = lock_name(text)
     if held:
-        return f"dpkg's lock is held by {held[2]} (process {held[1]})"
-    return "dpkg's lock is held by " + (f"process {other[1]}" if other and other[1] else "another process")
+        return f"{whose} is held by {held[2]} (process {held[1]})"
+    return f"{whose} is held by " + (f"process {other[1]}" if other and other[1] else "another process")
+
+
+def lock_name(text: str) -> str:
+    """What a lock file that stands in the text is for, in words."""
+    if "archives/lock" in text:
+        return "the lock of apt's downloads"
+    return "the lock of apt's package lists" if "lists/lock" in text else "dpkg's lock"
 
 
 def lock_holder(text: str) -> str:
-    """Read the `lock` part: `unattended-upgr (process 312)`; empty when the lock is free."""
-    lines = [line.split(maxsplit=1) for line in text.splitlines() if re.match(r"\d+ ", line)]
-    return ", ".join(f"{name} (process {pid})" for pid, name in lines)
+    """Read the `lock` part: `dpkg's lock is held by unattended-upgr (process 312)`; empty when free."""
+    rows = [line.split(maxsplit=2) for line in text.splitlines() if re.match(r"\d+ \S", line)]
+    by_lock: dict[str, list[str]] = {}
+    for pid, name, *file in rows:
+        holders = by_lock.setdefault(lock_name(" ".join(file)), [])
+        holders += [one for one in (f"{name} (process {pid})",) if one not in holders]
+    return "; ".join(f"{lock} is held by {', '.join(holders)}" for lock, holders in by_lock.items())
 
 
 # --- configuration files --------------------------------------------------------------------------
 
 
-def changed_conffiles(text: str) -> tuple[str, ...]:
-    """Configuration files that are not as their package shipped them: `("/etc/lab-conf/lab-conf.conf",)`.
+def conffiles(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Configuration files that are not as their package shipped them, and those that were deleted.
 
     Args:
         text: `wanted MD5 PATH` and `actual MD5 PATH` lines, as `apt_rehearse.sh` prints them.
+
+    Returns:
+        `(("/etc/lab-conf/lab-conf.conf",), ("/etc/cron.d/lab-conf",))`
     """
     sums: dict[str, dict[str, str]] = {"wanted": {}, "actual": {}}
     for line in text.splitlines():
         words = line.split(maxsplit=2)
         if len(words) == 3 and words[0] in sums and words[1] != "newconffile":  # noqa: PLR2004 - word, sum, path
             sums[words[0]][words[2]] = words[1]
-    return tuple(sorted(
-        path for path, actual in sums["actual"].items() if sums["wanted"].get(path, actual) != actual))
+    wanted, actual = sums["wanted"], sums["actual"]
+    changed = (path for path, digest in actual.items() if wanted.get(path, digest) != digest)
+    return tuple(sorted(changed)), tuple(sorted(set(wanted) - set(actual)))

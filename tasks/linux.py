@@ -48,8 +48,13 @@ class Reading(dict[str, Part]):
 
 
 def script(name: str) -> str:
-    """The text of `tasks/shell/<name>.sh` with the functions all of them share in front."""
-    return "\n".join((SHELL / f"{part}.sh").read_text(encoding="utf-8") for part in ("common", name))
+    """The text of `tasks/shell/<name>.sh` with what it shares in front: `common.sh`, and its family's.
+
+    The family of `apt_survey` is `apt`: whatever calls apt reads `apt.sh`.
+    """
+    family = name.partition("_")[0]
+    files = [SHELL / f"{file}.sh" for file in dict.fromkeys(("common", family, name))]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
 
 
 def read(session: Session, name: str, *args: str, timeout: float, sudo: bool = True) -> Reading:
@@ -232,29 +237,50 @@ def services(text: str) -> Services:
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The running kernel, and those installed under `/boot` (none in a container)."""
+    """The running kernel, and those installed under `/boot` (none in a container).
+
+    Attributes:
+        pinned: the installed kernel the boot loader is told to boot, whatever is newer; empty for none.
+        pin: the file that says so.
+    """
 
     running: str
     installed: tuple[str, ...] = ()
+    pinned: str = ""
+    pin: str = ""
 
     @property
     def newer(self) -> str:
-        """The newest installed kernel of the running one's flavour, when that is not the running one."""
+        """The kernel a reboot would bring, when that is not the running one.
+
+        It is the newest installed one of the running one's flavour, or the pinned one.
+        """
         if self.running not in self.installed:
             return ""  # a container, or a kernel from outside the package system: nothing to compare
         alike = [name for name in self.installed if _flavour(name) == _flavour(self.running)]
-        newest = max(alike, key=_natural)
+        newest = self.pinned or max(alike, key=_natural)
         return "" if newest == self.running else newest
 
 
 def kernels(text: str) -> Kernels:
-    """Read `uname -r`, then one installed version a line.
+    """Read `uname -r`, then one installed version a line, then `pinned FILE VALUE` of boot loaders.
 
     Returns:
         `Kernels("6.1.0-18-amd64", ("6.1.0-18-amd64", "6.1.0-21-amd64"))`
     """
-    lines = text.split()
-    return Kernels(lines[0] if lines else "", tuple(lines[1:]))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    running, *installed = [line for line in lines if not line.startswith("pinned ")] or [""]
+    for line in lines:
+        _, file, value = [*line.split(maxsplit=2), "", ""][:3]
+        named = max((name for name in installed if _names(value, name)), key=len, default="")
+        if line.startswith("pinned ") and named:
+            return Kernels(running, tuple(installed), named, file)
+    return Kernels(running, tuple(installed))
+
+
+def _names(value: str, kernel: str) -> bool:
+    """Whether a boot entry is that kernel's: its release stands in it, and is not a part of a longer one."""
+    return bool(re.search(rf"(?<![\w.]){re.escape(kernel)}(?![\w.+~]*\d)", value))
 
 
 def _flavour(release: str) -> str:

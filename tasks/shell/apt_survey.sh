@@ -4,8 +4,8 @@ mark=$1 scope=$2 lock_seconds=$3
 
 part clock clock
 part os cat /etc/os-release
-for tool in apt-get dpkg-query; do
-    command -v "$tool" >/dev/null || { part missing echo "$tool"; exit 0; }
+for tool in apt-get apt-cache dpkg-query; do
+    [ -x "$apt_bin/$tool" ] || { part missing echo "$tool"; exit 0; }
 done
 
 # What Debian's own table of releases says of this one.
@@ -24,7 +24,7 @@ release() {
 refresh() {
     for try in 1 2 3 4 5; do
         [ "$try" = 1 ] || sleep 3
-        said=$(timeout 240 apt-get update -q -o APT::Update::Error-Mode=any -o Acquire::Retries=1 \
+        said=$(timeout 240 "$apt_bin/apt-get" -c "$ours/apt.conf" update -o Acquire::Retries=1 \
             -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 2>&1)
         code=$?
         case $said in *'Could not get lock'*) ;; *) break ;; esac
@@ -33,42 +33,103 @@ refresh() {
     return $code
 }
 
-# With only security archives preferred, apt itself tells which versions are security updates, also
-# where a newer one without a fix exists. What is installed (archive "now") keeps its usual 100.
-security_only() {
-    cat <<'PINS'
-Package: *
-Pin: release a=now
-Pin-Priority: 100
-
-Package: *
-Pin: release l=/[Ss]ecurity/
-Pin-Priority: 500
-
-Package: *
-Pin: release a=/-security$/
-Pin-Priority: 500
-
-Package: *
-Pin: release *
-Pin-Priority: 50
-PINS
+# Where the sources stand: "FILE:LINE:TEXT".
+entries() {
+    grep -HnE '^[[:space:]]*(deb[[:space:]]|URIs:)' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+        /etc/apt/sources.list.d/*.sources 2>/dev/null
+    return 0
 }
 
-simulate() {
-    if [ "$scope" = all ]; then
-        apt-get -s -q dist-upgrade
-        return
+# What each configured archive says of itself, and which of its lists are here. apt names all it would fetch.
+archives() {
+    eval "$("$apt_bin/apt-config" shell lists Dir::State::lists/d)"
+    apt_get update --print-uris >"$ours/uris" || return
+    while read -r url name _; do
+        case $name in
+        *InRelease)
+            echo "archive $url"
+            plain=$lists${name%InRelease}Release
+            if [ -e "$lists$name" ]; then
+                echo "signature $name" && about "$lists$name"
+            elif [ -e "$plain" ]; then
+                [ -e "$plain.gpg" ] && echo "signature $name.gpg"
+                about "$plain"
+            fi
+            ;;
+        *_Packages)
+            size=absent
+            for file in "$lists$name".*; do
+                if [ -e "$file" ]; then size=packed; fi
+            done
+            [ ! -e "$lists$name" ] || size=$(stat -L -c %s "$lists$name")
+            echo "list $url $size"
+            ;;
+        esac
+    done <"$ours/uris"
+    return 0
+}
+about() {
+    grep -E '^(Origin|Label|Suite|Codename|Version|Date): |^ [0-9a-f]{64} +[0-9]+ ([^ ]*/binary-[^ /]*/)?Packages$' "$1"
+}
+
+# Every installed package with what is offered of it, "apt-cache policy" in a shorter spelling: "P NAME
+# CANDIDATE", then newest first "V VERSION PRIORITY PHASED SOURCES" (* before the installed one), each source
+# written once as "S NUMBER PRIORITY URI SUITE/COMPONENT ARCH".
+offers() {
+    dpkg_query -W -f='${db:Status-Status} ${Package}:${Architecture}\n' | sed -n 's/^installed //p' |
+        sed "s/:all\$//; s/:$(dpkg --print-architecture)\$//" >"$ours/names"
+    xargs -r "$apt_bin/apt-cache" -c "$ours/apt.conf" policy <"$ours/names" | awk '
+        function flush() { if (line != "") print line; line = "" }
+        /^[^ ]/ { flush(); name = $1; sub(/:$/, "", name); next }
+        /^  Candidate:/ { print "P", name, $2; next }
+        /^ \*\*\* / { flush(); line = "V *" $2 " " $3 " " phase() " "; next }
+        /^     [^ ]/ { flush(); line = "V " $1 " " $2 " " phase() " "; next }
+        /^        / { key = $0; if (!(key in id)) { id[key] = ++n; sub(/^ +/, "", key); print "S", n, key; key = $0 }
+            line = line id[key] "," }
+        function phase() { return match($0, /phased [0-9]+/) ? substr($0, RSTART + 7, RLENGTH - 7) : "-" }
+        END { flush() }'
+}
+
+# Packages that are there to bring kernels: "NAME DEPENDS".
+kernel_packages() {
+    dpkg_query -W -f='${db:Status-Status} ${Package} ${Depends}\n' | sed -n 's/^installed //p' |
+        grep -E '^[^ ]*(linux-image|linux-generic|linux-virtual|kernel)|[ |](linux-image|[a-z]+-kernel)-'
+    return 0
+}
+
+known() { case $2 in '#'*) ;; *) getent "$1" "$2" >/dev/null ;; esac; }
+# What makes dpkg fail although its rehearsal does not, and what stands in the way of using the change.
+ground() {
+    room
+    [ ! -e /var/lib/dpkg/statoverride ] || while read -r user group _ path; do
+        [ -n "$path" ] || continue
+        known passwd "$user" || echo "override user $user $path"
+        known group "$group" || echo "override group $group $path"
+    done </var/lib/dpkg/statoverride
+    for file in /etc/dpkg/dpkg.cfg /etc/dpkg/dpkg.cfg.d/*; do
+        [ -r "$file" ] && sed -nE "s|^[[:space:]]*(no-act\|dry-run\|simulate\|root\|instdir\|admindir)([ =].*)?\$|dpkg \1 $file|p" "$file"
+    done
+    if [ -x /usr/sbin/policy-rc.d ]; then
+        for script in lamplighter-asks /etc/init.d/*; do
+            timeout 5 /usr/sbin/policy-rc.d "${script##*/}" restart >/dev/null 2>&1
+            echo "policy $? ${script##*/}"
+        done | sort -u | head -n 60
     fi
-    folder=/run
-    [ -w "$folder" ] || folder=${TMPDIR:-/tmp}
-    pins=$(mktemp "$folder/lamplighter-pins.XXXXXX") || return 1
-    trap 'rm -f "$pins"' EXIT HUP INT TERM
-    security_only >"$pins" && apt-get -s -q -o Dir::Etc::Preferences="$pins" --with-new-pkgs upgrade
+    for program in /usr/sbin/invoke-rc.d /sbin/start-stop-daemon /usr/bin/systemctl /usr/bin/deb-systemd-invoke; do
+        true_name=$("$apt_bin/dpkg-divert" --truename "$program")
+        [ "$true_name" = "$program" ] || echo "diverted $program"
+        case $(readlink -f "$program") in */true | */false) echo "diverted $program" ;; esac
+    done
+    return 0
 }
 
-others() { apt-get -s -q dist-upgrade | grep -c '^Inst'; }
+# Our settings and the host's own, to tell which of its are set back.
+set_back() {
+    sed -nE 's/^((APT|Acquire)::.*)$/ours \1/p' "$ours/apt.conf"
+    hosts_own | sed -nE 's/^((APT|Acquire|DPkg::Options)::.*)$/host \1/Ip'
+}
 
+part apt "$apt_bin/apt-get" --version
 part boot_id boot_id
 part uptime cat /proc/uptime
 part kernels kernels
@@ -79,8 +140,14 @@ part packages packages
 part audit dpkg --audit
 part reboot reboot_required
 part services services
+part ground ground
+part decides decides
+part set_back set_back
+part kernel_packages kernel_packages
+part entries entries
 part refresh refresh
 part refreshed clock
-part simulation simulate
-[ "$scope" = all ] || part others others
+part archives archives
+part offers offers
+[ "$scope" = security ] || part simulation apt_get -s dist-upgrade
 part clock_end clock

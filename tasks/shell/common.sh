@@ -16,11 +16,23 @@ part() {
 clock() { date +%s.%N; }
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 
+# The running kernel, those installed under whatever name, and what the boot loader is told to boot.
 kernels() {
     uname -r
-    for image in /boot/vmlinuz-*; do
-        if [ -e "$image" ]; then echo "${image#/boot/vmlinuz-}"; fi
+    for image in /boot/vmlinu[xz]-* /boot/*Image-* /boot/kernel-*; do
+        if [ -e "$image" ] && [ ! -L "$image" ]; then echo "${image#/boot/*-}"; fi
     done
+    for file in /etc/kernel/proxmox-boot-pin /etc/kernel/next-boot-pin; do
+        [ ! -r "$file" ] || sed "s|^|pinned $file |" "$file"
+    done
+    for file in /etc/default/grub /etc/default/grub.d/*.cfg; do
+        [ ! -r "$file" ] || sed -n "s|^GRUB_DEFAULT=|pinned $file |p" "$file"
+    done
+    for file in /boot/loader/loader.conf /boot/efi/loader/loader.conf /efi/loader/loader.conf; do
+        [ ! -r "$file" ] || sed -nE "s|^default[[:space:]]+|pinned $file |p" "$file"
+    done
+    ! grep -qsE "^GRUB_DEFAULT=[\"']?saved" /etc/default/grub /etc/default/grub.d/*.cfg || sed -nE 's/^(saved|next)_entry=(.+)/pinned \/boot\/grub\/grubenv \2/p' /boot/grub/grubenv 2>/dev/null
+    return 0
 }
 
 # Free space and inodes in POSIX columns, and what of it root may not write to.
@@ -44,41 +56,6 @@ services() {
     else
         echo none
     fi
-}
-
-# Who holds dpkg's locks: "PID NAME" a line. The command line is left out: it could hold a secret.
-lock_holders() {
-    for file in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock; do
-        inode=$(stat -c %i "$file" 2>/dev/null) || continue
-        awk -v inode=":$inode" '$2 == "POSIX" && substr($6, length($6) - length(inode) + 1) == inode {
-            print $5 }' /proc/locks | while read -r pid; do
-            if ls -l "/proc/$pid/fd" 2>/dev/null | grep -qF "$file"; then
-                echo "$pid $(cat "/proc/$pid/comm")"
-            fi
-        done
-    done | sort -u
-}
-
-# await_lock SECONDS: wait for dpkg's locks to be free, then print who still holds them.
-await_lock() {
-    left=$1
-    while [ "$left" -gt 0 ] && [ -n "$(lock_holders)" ]; do
-        sleep 1
-        left=$((left - 1))
-    done
-    lock_holders
-}
-
-# Every package dpkg knows, after the native architecture; then updates dpkg was interrupted in.
-packages() {
-    echo "native $(dpkg --print-architecture)"
-    dpkg-query -W -f='${db:Status-Abbrev}\t${Package}\t${Architecture}\t${Version}\n'
-    for file in /var/lib/dpkg/updates/[0-9]*; do
-        if [ -e "$file" ]; then
-            echo "interrupted"
-            break
-        fi
-    done
 }
 
 reboot_required() {

@@ -1,7 +1,7 @@
 """Every file under tests/cases/apt/ is a case: recorded words in, values, plans and verdicts out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Outcome
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.model.session import Completed
-from tasks import apt_outcome, apt_plan, linux
+from tasks import apt_archives, apt_causes, apt_outcome, apt_plan, linux
 from tasks import debian_host as debian
 from tasks.apt import Patching, read_facts, with_rehearsal
 
@@ -22,7 +22,7 @@ CASES = Path(__file__).parents[1] / "cases" / "apt"
 Given = dict[str, Any]
 
 READERS: dict[str, Callable[[Given], object]] = {
-    "refresh": lambda given: debian.refresh_problem(given.get("code", 0), given["text"]),
+    "refresh": lambda given: refreshed(given),  # noqa: PLW0108 - it is defined below
     "simulation": lambda given: debian.simulation(given.get("code", 0), given["text"]),
     "lock": lambda given: debian.lock_problem(given["text"]),
     "lock-holder": lambda given: debian.lock_holder(given["text"]),
@@ -30,11 +30,26 @@ READERS: dict[str, Callable[[Given], object]] = {
     "end-of-life": lambda given: debian.end_of_life(given["text"], date.fromisoformat(given["today"])),
     "release": lambda given: debian.release(given["text"]),
     "packages": lambda given: debian.packages(given["text"]),
-    "conffiles": lambda given: debian.changed_conffiles(given["text"]),
+    "conffiles": lambda given: debian.conffiles(given["text"]),
+    "cause": lambda given: apt_causes.cause(given["text"].splitlines(), given.get("code", 100)),
     "services": lambda given: linux.services(given["text"]),
     "spaces": lambda given: linux.spaces(given["text"]),
     "newer-kernel": lambda given: linux.kernels(given["text"]).newer,
 }
+
+
+def refreshed(given: Given) -> object:
+    """What is wrong with each archive of a recorded `apt-get update`, by address; hooks, trouble."""
+    recorded = load(CASES / "hosts" / "bookworm-all.yaml")["survey"]
+    main = "copy:/srv/lab-repo/main"
+    listed = recorded["archives"].replace(main, given.get("main", main))
+    found = apt_archives.archives(listed, recorded["entries"])
+    view = apt_archives.view(
+        found, given.get("code", 0), given["text"], release=debian.release(recorded["os"]),
+        now=float(recorded["clock"]))
+    ill = {f"{one.uri} {one.suite}": one.ill for one in view.archives if one.ill}
+    return {**ill, **({"trouble": view.trouble} if view.trouble else {}),
+            **({"hooks": view.hooks} if view.hooks else {})}
 
 
 def cases(kind: str) -> list[Any]:
@@ -78,11 +93,13 @@ def planned(case: Given) -> HostPlan:
     survey = reading(recorded["survey"], case.get("survey", {}))
     now = float(survey["clock_end"].text) - case.get("clock", 0)
     operation = Patching(**case.get("options", {}))
-    facts = read_facts(operation.packages, survey, now - 1, now)
-    if facts.wanted.install or facts.wanted.remove:
+    host = Host("h1", (), case.get("vars", {}))
+    facts = read_facts(host, operation.packages, survey, now - 1, now)
+    facts = replace(facts, stuck=tuple(case.get("stuck", ())))
+    if apt_plan.asked(facts):
         facts = with_rehearsal(facts, reading(recorded["rehearse"], case.get("rehearse", {})))
     canonical(facts.relevant())
-    return operation.plan(Host("h1", (), case.get("vars", {})), facts)
+    return operation.plan(host, facts)
 
 
 @pytest.mark.parametrize("case", cases("plans"))

@@ -13,10 +13,11 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import facts_digest
 from lamplighter.model.session import Completed
-from tasks import apt_outcome, apt_plan, linux
+from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, linux
 from tasks import debian_host as debian
 from tasks.apt import Patching, read_facts
-from tasks.apt_plan import AptFacts
+from tasks.apt_archives import Archive, View
+from tasks.apt_facts import AptFacts
 from tasks.debian_host import Change, Package, Packages, Release, Simulation
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9+.-]{1,12}(:i386)?", fullmatch=True)
@@ -32,6 +33,11 @@ PRINTED = st.one_of(st.text(), st.lists(st.sampled_from([
     "The following packages have been kept back:", "  a b", "Need to get 1 MB of archives.", "native amd64",
     "ii \ta\tall\t1.0", "interrupted", "kb / d 1 2 3 4% /", "inodes / d x - 3 4% /", "readonly /",
     "systemd", "sysv",
+    "archive 'http://a/dists/b/InRelease'", " 0 x main/binary-amd64/Packages",
+    "list 'http://a/dists/b/main/binary-amd64/Packages' absent", "Date: x",
+    "Err:1 http://a b InRelease", "  403", "P a 2", "S 1 500 http://a b/main amd64 Packages", "V 2 500 - 1,",
+    "V *1 500 x", "mount a / overlay upperdir=/x", "override group x /y", "boot 1 /boot/initrd",
+    'ours A::B "1";', 'host A::B "0";', "pinned /f 7.1-2-amd64",
     "Id=a.service", "ActiveState=failed", "", "12 apt", "wanted 1 /a", "actual 2 /a", "7.1-2-amd64",
 ]), max_size=12).map("\n".join))
 
@@ -39,13 +45,20 @@ PRINTED = st.one_of(st.text(), st.lists(st.sampled_from([
 @given(PRINTED, st.integers(0, 255))
 def test_no_output_breaks_a_reader(text: str, code: int) -> None:
     debian.simulation(code, text)
-    debian.refresh_problem(code, text)
+    view = apt_archives.view(
+        apt_archives.archives(text, text), code, text, release=debian.release(text), now=0.0)
+    list(view.problems())
+    apt_offers.waiting(apt_offers.offers(text), view, (), "all")
+    apt_offers.kernels_without_meta(text)
+    ground = apt_ground.ground(text, text, text)
+    list(apt_ground.problems(ground))
+    list(apt_ground.notes(ground, ["a"]))
     debian.sizes(text)
     debian.lock_problem(text)
     debian.release(text)
     debian.end_of_life(text, date(2026, 1, 1))
     debian.packages(text)
-    debian.changed_conffiles(text)
+    debian.conffiles(text)
     _ = linux.kernels(text).newer
     linux.spaces(text)
     linux.services(text)
@@ -116,33 +129,38 @@ def test_a_plan_has_steps_or_a_reason(rehearsal: Simulation, asks: bool, reboot:
 def facts_of(rehearsal: Simulation) -> AptFacts:
     packages = Packages({"bash": Package("5.2", "installed")}, native="amd64")
     release = Release("debian", "12", "Debian 12", "bookworm", debian_family=True)
-    return AptFacts("all", release, "boot", packages, wanted=rehearsal, rehearsal=rehearsal)
+    security = Archive(
+        "http://a/dists/bookworm-security/", "http://a", "bookworm-security", "Debian", "Debian-Security",
+        "stable-security", "bookworm-security", "12", 1.0, signed=True)
+    view = View((security,), release, now=2.0)
+    return AptFacts("all", release, "boot", packages, view=view, wanted=rehearsal, rehearsal=rehearsal)
 
 
 @pytest.mark.parametrize("system", ["ID=rocky\nPRETTY_NAME='Rocky Linux 9'", "", "ID=alpine"])
 def test_other_systems_are_named_and_left_alone(system: str) -> None:
     with pytest.raises(UnusableError, match="not a Debian family host"):
-        read_facts("all", linux.Reading({"os": linux.Part(0, system)}), 0, 1)
+        read_facts(Host("h1"), "all", linux.Reading({"os": linux.Part(0, system)}), 0, 1)
 
 
 def test_a_debian_without_apt_is_left_alone() -> None:
     reading = linux.Reading({"os": linux.Part(0, "ID=debian"), "missing": linux.Part(0, "apt-get")})
     with pytest.raises(UnusableError, match="it has no apt-get"):
-        read_facts("all", reading, 0, 1)
+        read_facts(Host("h1"), "all", reading, 0, 1)
 
 
 def test_an_answer_that_breaks_off_is_no_answer() -> None:
-    reading = linux.Reading({"os": linux.Part(0, "ID=debian"), "boot_id": linux.Part(0, "x")})
+    reading = linux.Reading({
+        "os": linux.Part(0, "ID=debian"), "boot_id": linux.Part(0, "x"), "apt": linux.Part(0, "apt 2.6.1")})
     with pytest.raises(UnusableError, match="breaks off before packages"):
-        read_facts("all", reading, 0, 1)
+        read_facts(Host("h1"), "all", reading, 0, 1)
 
 
 def test_a_clock_that_is_no_number_is_no_answer() -> None:
-    names = ("boot_id", "packages", "simulation", "refreshed", "clock_end", "clock")
-    words = {"os": "ID=debian", **dict.fromkeys(names, "soon")}
+    names = ("boot_id", "packages", "simulation", "archives", "offers", "refreshed", "clock_end", "clock")
+    words = {"os": "ID=debian", "apt": "apt 2.6.1 (amd64)", **dict.fromkeys(names, "soon")}
     reading = linux.Reading({name: linux.Part(0, text) for name, text in words.items()})
     with pytest.raises(UnusableError, match="no time"):
-        read_facts("all", reading, 0, 1)
+        read_facts(Host("h1"), "all", reading, 0, 1)
 
 
 def test_own_probes_in_every_spelling() -> None:
