@@ -83,7 +83,7 @@ class ActiveDirectory:
         who = all_of(equals("objectCategory", "person"), any_of(*(equals(key, wanted) for key in _KEYS)))
         found = session.search(who, ("objectGUID", "sAMAccountName", "displayName"), most=50)
         require_one(wanted, [_shown(entry) for entry in found])
-        return _pin(found[0])
+        return pin_of(found[0])
 
     def read(self, pin: str, session: Directory, now: float) -> AccountFacts:
         """Read the facts of an account by its objectGUID.
@@ -202,7 +202,8 @@ def ticks_to_epoch(ticks: int) -> int:
     return ticks // _TICKS - _EPOCH
 
 
-def _pin(entry: Entry) -> str:
+def pin_of(entry: Entry) -> str:
+    """How the account is named wherever this program names it: in plans, rates, reminders."""
     data = entry.octets("objectGUID")
     if len(data) != 16:  # noqa: PLR2004 - a GUID
         raise UnusableError("an account without an objectGUID cannot be pinned", where=entry.dn)

@@ -26,6 +26,7 @@ from lamplighter.site.directory import DirectoryEntry, SiteDirectory, load_direc
 from lamplighter.site.notify import Notify, load_notify
 from lamplighter.store import open_store
 from lamplighter.transports.ldap import LdapTransport
+from tasks import active_directory, openldap
 from tasks.active_directory import ticks_to_epoch
 from tasks.openldap import ADMIN_LOCK, generalized_time
 
@@ -123,7 +124,7 @@ def _in_active_directory(rules: DirectoryEntry, session: Directory, ou: str) -> 
         control, ticks = entry.number("userAccountControl"), entry.number(names[-1])
         if control is None or control & (_DISABLED | _NEVER_EXPIRES) or ticks in {None, 0, _NEVER}:
             continue
-        pin, login = entry.octets("objectGUID").hex(), entry.text("sAMAccountName")
+        pin, login = active_directory.pin_of(entry), entry.text("sAMAccountName")
         mail = pick_address(entry.texts("mail"))
         yield Expiring(pin, entry.dn, login, mail, ticks_to_epoch(ticks or 0))
 
@@ -148,7 +149,7 @@ def _in_openldap(rules: DirectoryEntry, session: Directory, ou: str) -> Iterator
         if ages[policy]:
             end = generalized_time(entry.text("pwdChangedTime")) + ages[policy]
             login = (entry.texts("uid") or ("",))[0]
-            yield Expiring(entry.text("entryUUID"), entry.dn, login, pick_address(entry.texts("mail")), end)
+            yield Expiring(openldap.pin_of(entry), entry.dn, login, pick_address(entry.texts("mail")), end)
 
 
 def notice(one: Expiring, step: int, site: Site, server: str, now: int) -> Notice:

@@ -69,7 +69,7 @@ class OpenLdap:
         who = all_of(equals("objectClass", self.people), any_of(*(equals(key, wanted) for key in _KEYS)))
         found = session.search(who, ("entryUUID", "uid", "cn"), most=50)
         require_one(wanted, [f"{'/'.join(one.texts('uid'))}, {one.dn}" for one in found])
-        return _pin(found[0])
+        return pin_of(found[0])
 
     def read(self, pin: str, session: Directory, now: float) -> AccountFacts:
         """Read the facts of an account by its entryUUID.
@@ -164,7 +164,8 @@ def groups_around(dn: str, session: Directory) -> frozenset[str]:
     raise UnusableError(f"{dn} is in too many groups, or too deep ones, to be sure", where=session.server)
 
 
-def _pin(entry: Entry) -> str:
+def pin_of(entry: Entry) -> str:
+    """How the account is named wherever this program names it: in plans, rates, reminders."""
     try:
         return str(uuid.UUID(entry.text("entryUUID")))
     except ValueError:

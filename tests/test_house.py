@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from functools import lru_cache
 from pathlib import Path
 
@@ -117,3 +118,35 @@ def test_nothing_secret_and_nothing_of_one_machine_is_committed() -> None:
         if path.name.startswith("requirements"):
             assert not index.search(data), path
             assert b"://" not in data, path
+
+
+def test_every_folder_of_the_product_is_type_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    product = {path.parts[0] for path in _tracked() if path.suffix == ".py"} - {"tests", "docs", "tools"}
+    assert product == set(settings["tool"]["mypy"]["packages"])
+
+
+def _attributes(docstring: str) -> set[str]:
+    """Names that a class's docstring lists below `Attributes:`."""
+    lines = docstring.partition("Attributes:\n")[2].splitlines()
+    listed = (re.match(r" {8}(\w+(?:, \w+)*): ", line) for line in lines if line.strip())
+    return {name for found in listed if found for name in found[1].split(", ")}
+
+
+def _holds(node: ast.ClassDef) -> set[str]:
+    """Names that a class declares, sets or defines."""
+    found = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+    for one in ast.walk(node):
+        if isinstance(one, ast.Attribute | ast.Name) and isinstance(one.ctx, ast.Store):
+            found.add(one.attr if isinstance(one, ast.Attribute) else one.id)
+    return found
+
+
+def test_a_docstring_lists_no_attribute_that_is_gone() -> None:
+    gone = []
+    for path in _sources("lamplighter", "tasks", "flows"):
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.bases:
+                listed = _attributes(ast.get_docstring(node, clean=False) or "")
+                gone += [f"{path}: {node.name}.{name}" for name in sorted(listed - _holds(node))]
+    assert gone == []

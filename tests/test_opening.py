@@ -91,6 +91,13 @@ def test_a_name_is_a_claim_and_a_signature_a_fact(lab: Lab) -> None:
         assert run.ledger.records("opened")[0].fields["request"] == line
 
 
+@pytest.mark.parametrize("target", ["2", None, True, 2.5])
+def test_an_option_of_another_kind_opens_nothing(lab: Lab, target: object) -> None:
+    with pytest.raises(SelectionError, match="`target` cannot be"), opened(lab, operation=Bump(target)):
+        pass
+    assert not list(lab.store.list("runs"))
+
+
 def test_a_request_serves_one_run(lab: Lab) -> None:
     line = asks(lab)
     with opened(lab, line):

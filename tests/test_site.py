@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -19,19 +20,30 @@ ROOT = Path(__file__).parents[1]
 CASES = sorted((ROOT / "tests" / "cases" / "sites").glob("*.yaml"))
 
 
-def operation(packages: str = "security", reboot: str = "when-needed", repair: bool = False) -> None:
-    """The options a deployment may set; what is built of them does not matter here."""
+def start(
+    site: str = "demo", hosts: str = "all", packages: Literal["security", "all"] = "security",
+    reboot: Literal["when-needed", "never"] = "when-needed", repair: bool = False, change_ref: str = "",
+) -> None:
+    """What a deployment may set."""
+
+
+def unlock(account: str, verified: str = "call-back", site: str = "demo") -> None:
+    """What a deployment may set, and a start must."""
 
 
 RUNBOOK = Runbook(
     id="patch-linux", title="Linux patch cycle", function="patch-management", owner=Party.MSP,
-    change=ChangeType.NORMAL, gate=internal("change-manager"), risk=Risk.MEDIUM, operation=operation,
+    change=ChangeType.NORMAL, gate=internal("change-manager"), risk=Risk.MEDIUM, operation=start,
+    start=start,
 )
 WATCH = Runbook(
     id="escalate", title="Watch over runs", function="monitoring-and-alerts", owner=Party.MSP, risk=Risk.LOW,
 )
 ACCOUNTS = tuple(
-    Runbook(id=name, title=name, function="password-resets", owner=Party.MSP, risk=Risk.LOW)
+    Runbook(
+        id=name, title=name, function="password-resets", owner=Party.MSP, risk=Risk.LOW,
+        start=unlock if name == "unlock-account" else None,
+    )
     for name in ("reset-password", "unlock-account", "expiring-passwords")
 )
 RUNBOOKS = {runbook.id: runbook for runbook in (RUNBOOK, WATCH, *ACCOUNTS)}

@@ -12,7 +12,6 @@ import yaml
 from lamplighter.derive.catalogue import discover
 from lamplighter.model.calendar import told
 from lamplighter.model.party import Party
-from lamplighter.model.policy import DEADLINES
 from lamplighter.model.stage import Stage
 from lamplighter.site import check_site, load_site
 from tests.test_site import edit, prepare
@@ -76,9 +75,6 @@ def test_the_demo_site_is_read_as_written(demo: Path) -> None:
         "stocktake: Monthly stocktake (the warehouse counts; kiran.shah@internal.example)",
     )
     assert site.calendar.frozen(web1, counted) == ()
-    assert site.policy.retention_days == 365
-    assert site.policy.incident_report_seconds == 6 * 3600
-    assert site.policy.patch_deadlines == DEADLINES
 
 
 def test_a_site_without_a_calendar_is_open_at_any_time(demo: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import secrets
 import time
@@ -23,6 +22,7 @@ from lamplighter.engine.survey import Surveyed, survey
 from lamplighter.engine.targets import targets_of
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.model.operation import Operation
+from lamplighter.model.options import Choices, operation_with, options_of, parameters_of
 from lamplighter.model.plan import Plan, Requester
 from lamplighter.model.runbook import On, Runbook
 from lamplighter.model.session import Connect
@@ -35,6 +35,8 @@ from tasks.accounts import Claims
 
 EVERYTHING = "all"
 NOBODY_YET = "nobody yet, as this is a preview"
+OF_A_RUN = ("site", "verified", "ticket", "requester")
+"""Parameters of a flow about an account that say who asked, where, and why."""
 
 
 def plan(
@@ -118,23 +120,19 @@ def _about_account(
         SelectionError: no account is named, or something else is.
         SiteError: the site has no directory.
     """
-    given = _options(pairs)
-    resets = runbook.operation is ResetPassword
-    known = ("account", "deliver_to", "unlock") if resets else ("account",)
-    account, unlock = str(given.get("account", "")), given.get("unlock", True)
+    choices = parameters_of(runbook.start).without(*OF_A_RUN) if runbook.start else Choices({})
+    given = choices.read(pairs)
+    account = str(given.get("account", ""))
     if not account or hosts != EVERYTHING:
         raise SelectionError(
             f"{runbook.id} is about one account, and not about hosts",
             advice=f"lamplighter plan {runbook.id} --site {place.name} --set account=LOGIN",
         )
-    if given.keys() - set(known) or not isinstance(unlock, bool):
-        raise SelectionError(
-            f"{runbook.id} is not planned with {', '.join(pairs)}",
-            advice=f"It has: {', '.join(known)}" + ("; unlock is true or false" if resets else ""),
-        )
     desk = open_desk(place)
     claims = Claims(NOBODY_YET, str(given.get("deliver_to", "")))
-    operation = desk.reset("preview", claims, unlock=unlock) if resets else desk.unlock(NOBODY_YET)
+    if runbook.operation is not ResetPassword:
+        return desk.unlock(NOBODY_YET), account, desk.reach(place)
+    operation = desk.reset("preview", claims, unlock=given.get("unlock") is not False)
     return operation, account, desk.reach(place)
 
 
@@ -142,30 +140,6 @@ def operation_of(runbook: Runbook, pairs: list[str]) -> Operation[Any]:
     """The runbook's operation with options as typed: `packages=all`, `repair=true`.
 
     Raises:
-        SelectionError: the runbook changes nothing; a pair without `=`, or an option it does not have.
+        SelectionError: the runbook changes nothing; or with every mistake in the options.
     """
-    if runbook.operation is None:
-        raise SelectionError(f"{runbook.id} changes nothing, so there is nothing to ask for or approve")
-    found = _options(pairs)
-    known = inspect.signature(runbook.operation).parameters
-    unknown = sorted(found.keys() - known.keys())
-    if unknown:
-        raise SelectionError(
-            f"{runbook.id} has no option {', '.join(unknown)}", advice=f"It has: {', '.join(known)}"
-        )
-    return runbook.operation(**found)
-
-
-def _options(pairs: list[str]) -> dict[str, Any]:
-    """`packages=all repair=true` as keyword arguments.
-
-    Raises:
-        SelectionError: a pair without `=`.
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise SelectionError(f"{pair!r} is not NAME=VALUE", advice="for example --set packages=all")
-        found[name] = {"true": True, "false": False}.get(value, value)
-    return found
+    return operation_with(runbook, options_of(runbook).read(pairs))

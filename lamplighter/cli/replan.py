@@ -17,6 +17,7 @@ from lamplighter.engine.drafting import Request
 from lamplighter.engine.replanning import earlier
 from lamplighter.errors import SelectionError
 from lamplighter.model.delta import HostDelta, difference, left_over
+from lamplighter.model.options import operation_with
 from lamplighter.model.plan import Plan, Requester
 from lamplighter.model.runbook import On
 
@@ -61,9 +62,7 @@ def replan(
 def _request(found: Found, old: Plan, hosts: str, requester: str) -> Request:
     """The same options and reference again, for the hosts that are left."""
     runbook = named(old.runbook).runbook
-    if runbook.operation is None:
-        raise SelectionError(f"{runbook.id} changes nothing, so there is nothing to plan")
-    operation = runbook.operation(**old.options)
+    operation = operation_with(runbook, old.options)
     who = Requester(requester)
     return Request(runbook, found.site, operation, who, hosts, old.change_ref, replans=found.run)
 

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -91,4 +91,4 @@ def _load(root: Path, stem: str) -> Entry:
             f"needs a RUNBOOK whose id is {stem.replace('_', '-')!r} and a flow named {stem!r}",
             where=f"flows/{stem}.py", advice="CONTRIBUTING.md shows a runbook in full",
         )
-    return Entry(runbook, flow, Path("flows") / f"{stem}.py")
+    return Entry(replace(runbook, start=flow.fn), flow, Path("flows") / f"{stem}.py")

@@ -19,6 +19,7 @@ from lamplighter.model.attest import Code
 from lamplighter.model.chain import Record
 from lamplighter.model.envelope import pasted, read_line
 from lamplighter.model.operation import Operation
+from lamplighter.model.options import options_of
 from lamplighter.model.plan import Requester
 from lamplighter.model.request import SignedRequest, authenticate, read_request
 from lamplighter.model.runbook import Runbook
@@ -68,7 +69,8 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
         now: seconds since the epoch.
 
     Raises:
-        SelectionError: the requester is nobody of the site; or the run to take up cannot be.
+        SelectionError: the requester is nobody of the site; an option is none of the runbook's; or the run
+            to take up cannot be.
         NotApprovedError: a signed request does not count; an emergency is not asked for with a signature,
             or may not be asked for now.
         StoreError, LedgerError: the store cannot be read.
@@ -80,6 +82,7 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
         wanted.runbook, site, wanted.operation, Requester(""), wanted.hosts, wanted.change_ref,
         emergency=wanted.emergency, override=wanted.override, due=wanted.due, replans=wanted.replans.strip(),
     )
+    options_of(wanted.runbook).require(wanted.operation.options())
     check_replans(request, store)
     request = _with_requester(request, wanted, store, now)
     if wanted.emergency:

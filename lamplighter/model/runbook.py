@@ -86,6 +86,7 @@ class Runbook:
             plan can be made for it, so nothing can be carried out under its name.
         on: what it is about.
         shells: what kinds of hosts its operation works on; others are refused before anything is sent.
+        start: the flow's function, whose parameters a start may name; None where the flow is not known.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Runbook:
     approval_seconds: int = 72 * 3600
     on: On = On.HOSTS
     shells: tuple[Shell, ...] = (Shell.POSIX,)
+    start: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.id):

@@ -25,7 +25,6 @@ from lamplighter.model.gate import Gate, GatePolicy, stricter
 from lamplighter.model.inventory import Host, Inventory
 from lamplighter.model.party import Party, Person
 from lamplighter.model.plan import Limits, Plan
-from lamplighter.model.policy import DEADLINES, Policy
 from lamplighter.model.quorum import Emergency
 from lamplighter.model.responsibility import Matrix
 from lamplighter.model.runbook import Runbook, Waves
@@ -39,11 +38,10 @@ from lamplighter.site.files import FILES, PEOPLE, Files, read_files
 from lamplighter.site.matrix import check_matrix, read_matrix
 from lamplighter.site.notify import NOTIFY, read_notify
 from lamplighter.site.schedule import zone_problem
-from lamplighter.site.schema import PolicyEntry, RolloutEntry, SiteEntry
+from lamplighter.site.schema import RolloutEntry, SiteEntry
 from lamplighter.site.standing import StandingLine, of_runbook, standing_files
 from lamplighter.site.uses import RecentUses
 from lamplighter.store import Store, StoreAddress
-from lamplighter.timespan import seconds
 
 SETTLED = 2.0
 """Seconds after which a file's times can be trusted to show the next change."""
@@ -109,7 +107,6 @@ class Site:
         overdue_reviews: emergencies are refused while more reviews of earlier ones are overdue.
         calendar: when hosts may be changed.
         matrix: who answers for what.
-        policy: numbers taken over from the rules the site is under.
     """
 
     path: Path
@@ -132,7 +129,6 @@ class Site:
     overdue_reviews: int = 2
     calendar: Calendar = field(default_factory=Calendar)
     matrix: Matrix = field(default_factory=Matrix)
-    policy: Policy = field(default_factory=Policy)
 
     @property
     def trust(self) -> Trust:
@@ -382,18 +378,12 @@ def _site(files: Files, entry: SiteEntry) -> Site:
         host_keys=files.host_keys, people=files.people, approvers=files.approvers, signers=files.signers,
         revoked=files.revoked, deployments=tuple(_deployments(entry)), rollouts=entry.rollout,
         gates=site_gates(entry), standing=files.standing, emergency=entry.emergency,
-        overdue_reviews=entry.overdue_reviews,
-        calendar=files.calendar, matrix=files.matrix, policy=_policy(entry.policy),
+        overdue_reviews=entry.overdue_reviews, calendar=files.calendar, matrix=files.matrix,
     )
 
 
 def _store(entry: SiteEntry) -> StoreAddress:
     return StoreAddress(store_url(entry.store.url), entry.store.options, entry.store.id, entry.name)
-
-
-def _policy(entry: PolicyEntry) -> Policy:
-    deadlines: dict[str, int] = {name: seconds(length) for name, length in entry.patch_deadlines.items()}
-    return Policy(entry.retention_days, seconds(entry.incident_report), {**DEADLINES, **deadlines})
 
 
 def _deployments(entry: SiteEntry) -> Iterator[Deployment]:

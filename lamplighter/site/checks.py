@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.canonical import canonical
 from lamplighter.model.gate import Gate, Requirement, satisfiable, stricter
 from lamplighter.model.inventory import SSH_PORT, Host, Shell
+from lamplighter.model.options import parameters_of
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Signer
@@ -29,8 +29,8 @@ DEFAULT = "default"
 """The key in `rollout` and `gates` that holds for every runbook."""
 
 ALL_HOSTS = 100  # per cent
-FLOW_PARAMETERS = frozenset({"change_ref"})
-"""Parameters that every flow has besides its operation's options, and a deployment may fill in."""
+DEPLOYED = ("site", "hosts")
+"""Parameters that a deployment fills in by itself."""
 
 _S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=/-]*)?", re.ASCII)
 
@@ -119,19 +119,26 @@ class _SiteChecks:
             self.schedule((*path, "schedules", place), schedule)
 
     def options(self, path: Path_, deployment: DeploymentEntry) -> None:
-        runbook = (self.runbooks or {}).get(deployment.runbook)
-        known = FLOW_PARAMETERS | _options_of(runbook) if runbook else None
+        given = dict(deployment.options)
         for key, value in deployment.options.items():
-            if known is not None and key not in known:
-                close = closest(key, known)
-                self.note((*path, key), f"`{key}` is not an option of `{deployment.runbook}`",
-                          f"did you mean `{close}`?" if close else f"it has {', '.join(sorted(known))}")
             self.secret((*path, key), key, value)
             try:
                 canonical(value)
             except MalformedError as error:
                 self.note((*path, key), f"the option `{key}`: {error.message}",
                           "use text, whole numbers, true and false")
+                del given[key]
+        runbook = (self.runbooks or {}).get(deployment.runbook)
+        if runbook is None or runbook.start is None:
+            return
+        choices = parameters_of(runbook.start).without(*DEPLOYED)
+        for wrong in choices.wrong(given):
+            self.note((*path, wrong.name), f"`{deployment.runbook}`: {wrong.message}", wrong.advice)
+        missing = sorted(choices.required - deployment.options.keys())
+        if missing and any(schedule.active for schedule in deployment.schedules):
+            names = ", ".join(f"`{name}`" for name in missing)
+            self.note(path[:-1], f"`{deployment.runbook}` cannot start by a schedule without {names}",
+                      "write them under `options`, or take the schedule away")
 
     def schedule(self, path: Path_, schedule: ScheduleEntry) -> None:
         if bool(schedule.cron) == bool(schedule.rrule):
@@ -178,10 +185,6 @@ class _SiteChecks:
             for reason in satisfiable(gate, keyed):
                 self.note(("deployments", place, "runbook"),
                           f"`{runbook.id}` could never pass its gate: {reason}", advice)
-
-
-def _options_of(runbook: Runbook) -> set[str]:
-    return set(inspect.signature(runbook.operation).parameters) if runbook.operation else set()
 
 
 def site_gates(entry: SiteEntry) -> dict[str, Gate]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from lamplighter.model.party import Party
-from lamplighter.model.policy import RETENTION_FLOOR_DAYS
 from lamplighter.model.quorum import Emergency
 from lamplighter.model.selection import closest
 from lamplighter.site.yaml import Node, Source
@@ -38,7 +37,6 @@ Percent = Annotated[int, Field(ge=1, le=100)]
 PartyName = Annotated[Party, Field(strict=False)]
 Day = Annotated[date, Field(strict=False)]
 Length = Annotated[str, StringConstraints(pattern=LENGTH)]
-Severity = Literal["exploited-exposed", "exploited-internal", "critical-exposed", "critical-internal", "high"]
 Clock = Annotated[str, StringConstraints(pattern=CLOCK)]
 
 
@@ -166,17 +164,6 @@ class RequirementEntry(Strict):
     """How many different people."""
 
 
-class PolicyEntry(Strict):
-    """Numbers taken over from the rules the site is under; configuration, not legal advice."""
-
-    retention_days: Annotated[int, Field(ge=RETENTION_FLOOR_DAYS, le=36_500)] = 365
-    """Days for which ledgers, plans and reports are kept at least; never fewer than 180."""
-    incident_report: Length = "6h"
-    """From noticing an incident to reporting it."""
-    patch_deadlines: dict[Severity, Length] = {}
-    """From a patch's publication until it is installed, by severity; what is left out keeps its default."""
-
-
 class SiteEntry(Strict):
     """`site.yaml`."""
 
@@ -200,8 +187,6 @@ class SiteEntry(Strict):
     """Whose second person opens an emergency's gate: `internal`, or `either` party's."""
     overdue_reviews: Count = 2
     """Emergencies are refused while more reviews of earlier ones are overdue."""
-    policy: PolicyEntry = PolicyEntry()
-    """Numbers taken over from the rules the site is under."""
 
 
 class PeopleEntry(Strict):

@@ -13,11 +13,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-
 from lamplighter.errors import AuthFailedError, UnreachableError
 from lamplighter.model.directory import BindRefusal
+from lamplighter.transports.channel_binding import server_end_point
 from lamplighter.transports.ldap_settings import KerberosBind
 
 _NO_LAYER = b"\x01\x00\x00\x00"  # RFC 4752 3.3: no security layer, hence no buffer
@@ -54,7 +52,7 @@ def log_in(bind: KerberosBind, host: str, certificate: bytes, exchange: Exchange
             name=gssapi.Name(f"ldap@{host}", gssapi.NameType.hostbased_service),
             mech=gssapi.MechType.kerberos,
             creds=_credentials(gssapi, bind),
-            channel_bindings=gssapi.raw.ChannelBindings(application_data=channel_binding(certificate)),
+            channel_bindings=gssapi.raw.ChannelBindings(application_data=server_end_point(certificate)),
             usage="initiate",
         )
         answer: bytes | None = None
@@ -66,15 +64,6 @@ def log_in(bind: KerberosBind, host: str, certificate: bytes, exchange: Exchange
         exchange(context.wrap(_NO_LAYER, encrypt=False).message)
     except gssapi.exceptions.GSSError as error:
         raise _error(bind, error) from None
-
-
-def channel_binding(certificate: bytes) -> bytes:
-    """The `tls-server-end-point` binding (RFC 5929 4.1) of a certificate."""
-    used = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
-    weak = used is None or isinstance(used, hashes.MD5 | hashes.SHA1)
-    digest = hashes.Hash(hashes.SHA256() if weak or used is None else used)
-    digest.update(certificate)
-    return b"tls-server-end-point:" + digest.finalize()
 
 
 def _library() -> Any:

@@ -18,14 +18,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import spnego
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from spnego.channel_bindings import GssChannelBindings
 from spnego.exceptions import FeatureMissingError, SpnegoError
 
 from lamplighter.errors import AuthFailedError, SessionLostError
 from lamplighter.secrets import Secret
+from lamplighter.transports.channel_binding import server_end_point
 from lamplighter.transports.text import clean
 from lamplighter.transports.winrm_http import HttpLink, Reply
 from lamplighter.transports.winrm_settings import Auth, WinRmSettings
@@ -202,6 +200,7 @@ class SpnegoLogin:
         # Ours is the only NTLM that is tested; a GSSAPI one that happens to be installed is not used.
         flags = spnego.NegotiateOptions
         options = flags.use_ntlm if settings.auth is Auth.NTLM else flags.use_gssapi
+        bound = GssChannelBindings(application_data=server_end_point(certificate)) if certificate else None
         try:
             return spnego.client(
                 settings.user,
@@ -209,7 +208,7 @@ class SpnegoLogin:
                 hostname=settings.service_name,
                 service="HTTP",
                 protocol=settings.auth.value,
-                channel_bindings=_bindings(certificate),
+                channel_bindings=bound,
                 options=options | flags.wrapping_winrm,
             )
         except (ImportError, FeatureMissingError):
@@ -267,18 +266,3 @@ def _offered(reply: Reply) -> bytes | None:
             except binascii.Error:
                 return None
     return None
-
-
-def _bindings(certificate: bytes | None) -> GssChannelBindings | None:
-    """What binds a login to a TLS connection: `tls-server-end-point` (RFC 5929 4.1)."""
-    if certificate is None:
-        return None
-    try:
-        algorithm = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
-    except (UnsupportedAlgorithm, ValueError):
-        algorithm = None
-    if algorithm is None or algorithm.name in {"md5", "sha1"}:
-        algorithm = hashes.SHA256()
-    digest = hashes.Hash(algorithm)
-    digest.update(certificate)
-    return GssChannelBindings(application_data=b"tls-server-end-point:" + digest.finalize())

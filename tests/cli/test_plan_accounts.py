@@ -62,8 +62,8 @@ def test_an_unlock_says_why_there_is_nothing_to_do(
 @pytest.mark.parametrize(("words", "why"), [
     ((), "--set account=LOGIN"),
     (("--hosts", "web", "--set", "account=jane"), "about one account, and not about hosts"),
-    (("--set", "account=jane", "--set", "unlock=maybe"), "unlock is true or false"),
-    (("--set", "account=jane", "--set", "style=words"), "It has: account, deliver_to, unlock"),
+    (("--set", "account=jane", "--set", "unlock=maybe"), "write true or false"),
+    (("--set", "account=jane", "--set", "style=words"), "there are: account, deliver_to, unlock"),
     (("--set", "account=jane", "--set", "deliver_to=pigeon"), "directory.yaml allows"),
     (("--set", "account=a\nb"), "cannot be seen"),
 ])
