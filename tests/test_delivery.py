@@ -13,8 +13,8 @@ import pytest
 from lamplighter.delivery import MOST_TRIES, Deliveries, sweep
 from lamplighter.secrets import Secret
 from lamplighter.site.directory import DeliveryEntry
-from lamplighter.store.directory import DirectoryStore
 from tests.lab.smtp import MailServer
+from tests.storekit import a_store
 
 NOW, HOURS = 1_795_400_000, 24
 MANAGER = "o'neil@mail.example"
@@ -41,7 +41,7 @@ def way(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Delive
         ways=["manager", "file", "sealed"], identity="env:OWN", mail_through="mail", hours=HOURS,
         folder=str(tmp_path / "passwords"), recipients={"desk": str(desk.to_public())},
     )
-    return Deliveries(DirectoryStore(tmp_path / "store"), rules, "env:LAMPLIGHTER_MAIL", clock)
+    return Deliveries(a_store(tmp_path / "store"), rules, "env:LAMPLIGHTER_MAIL", clock)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_only_what_a_run_left_is_removed(way: Deliveries, clock: Clock) -> None:
 def test_what_a_worker_wrote_as_it_died_is_removed_as_well(way: Deliveries, clock: Clock) -> None:
     keep(way, "reset-1", "file", "")
     sending = replace(way.parcel("reset-1"), state="sending")
-    assert way.store.swap("deliveries/reset-1", way.parcel("reset-1").to_bytes(), sending.to_bytes())
+    assert way.store.swap("live/deliveries/reset-1", way.parcel("reset-1").to_bytes(), sending.to_bytes())
     path = Path(way.rules.folder) / "reset-1.txt"
     path.parent.mkdir()
     path.write_text("the password")
