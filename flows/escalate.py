@@ -49,7 +49,7 @@ def escalate(site: str = "demo") -> State[Any]:
         site: whose estate: a folder in inventories/
     """
     started = orchestrator.current()
-    orchestrator.label(started.flow_run, f"{RUNBOOK.id}-{started.flow_run.hex[:8]}", RUNBOOK.tags(site))
+    orchestrator.label(started.flow_run, started.run(RUNBOOK.id), RUNBOOK.tags(site))
     watch = open_round(site)
     watch.look()
     watch.wake_expired()

@@ -52,7 +52,7 @@ def expiring_passwords(site: str = "demo") -> State[Any]:
         site: whose users: a folder in inventories/
     """
     started = orchestrator.current()
-    orchestrator.label(started.flow_run, f"{RUNBOOK.id}-{started.flow_run.hex[:8]}", RUNBOOK.tags(site))
+    orchestrator.label(started.flow_run, started.run(RUNBOOK.id), RUNBOOK.tags(site))
     told = tell_everybody(load_site_named(site))
     get_run_logger().info("%s", told)
     return orchestrator.told(str(told), ok=told.ok)

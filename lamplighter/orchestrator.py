@@ -41,6 +41,7 @@ from prefect.states import AwaitingRetry, Cancelled, Completed, Failed, Schedule
 
 from lamplighter.errors import OrchestratorError
 from lamplighter.model.outcome import RunState
+from lamplighter.model.runid import run_id
 
 PAGE = 200  # what Prefect's API returns at once
 FORM_SECONDS = 10  # Prefect suspends a run first and stores its form then
@@ -72,15 +73,21 @@ class Started:
         flow_run: its id.
         name: Prefect's name for it.
         schedule: True when a schedule, not a person, created it.
-        deployment_name: of the deployment; empty for a flow called from a script.
-        due: when it was to start, seconds since the epoch; 0 when that is not known.
+        deployment: its name; empty for a flow called from a script.
+        due: when it was to start, seconds since the epoch.
+        parameters: what it was started with.
     """
 
     flow_run: UUID
     name: str
     schedule: bool
-    deployment_name: str
+    deployment: str
     due: int
+    parameters: Mapping[str, Any]
+
+    def run(self, runbook: str) -> str:
+        """The run's id."""
+        return run_id(runbook, self.flow_run, self.due)
 
 
 def current() -> Started:
@@ -93,8 +100,21 @@ def current() -> Started:
     if context is None or context.flow_run is None:
         raise OrchestratorError("no Prefect flow run is executing this code")
     run = context.flow_run
-    due = int(run.expected_start_time.timestamp()) if run.expected_start_time else 0
-    return Started(run.id, run.name, bool(run.auto_scheduled), deployment.name or "", due)
+    return Started(
+        run.id, run.name, bool(run.auto_scheduled), deployment.name or "", _due(run), run.parameters
+    )
+
+
+def _due(run: FlowRun) -> int:
+    """When a run was to start. Prefect sets it once, with the run's first state."""
+    if run.expected_start_time is None:
+        raise OrchestratorError(f"Prefect does not say when the flow run {run.id} was to start")
+    return int(run.expected_start_time.timestamp())
+
+
+def run_of(runbook: str, flow_run: FlowRun) -> str:
+    """The id of the run that a flow run is."""
+    return run_id(runbook, flow_run.id, _due(flow_run))
 
 
 def label(flow_run: UUID, name: str, tags: Sequence[str]) -> None:
@@ -241,7 +261,7 @@ def start(deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
     """Start a deployment as the UI does.
 
     Args:
-        deployment: `patch-linux/demo`.
+        deployment: `patch-linux/web-prod-monthly`.
         parameters: laid over the deployment's own.
 
     Raises:

@@ -19,6 +19,8 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
 from lamplighter import orchestrator
+from lamplighter.derive.catalogue import named
+from lamplighter.derive.timetable import declared
 from lamplighter.engine.opening import Wanted, edited, open_request
 from lamplighter.engine.replanning import deltas
 from lamplighter.engine.reviews import open_reviews, overdue
@@ -89,11 +91,11 @@ def open_run(
         SiteError, SelectionError, NotApprovedError: what is wrong with the input; no ledger is left open.
     """
     started = orchestrator.current()
-    run_id = f"{runbook.id}-{started.flow_run.hex[:8]}"
-    schedule = started.deployment_name if started.schedule else ""
+    run_id = started.run(runbook.id)
     wanted = Wanted(
-        run_id, runbook, operation, hosts, change_ref, requester, emergency, schedule, override, started.due,
-        replans,
+        run_id, runbook, operation, hosts, change_ref, requester, emergency,
+        _schedule(runbook, started) if started.schedule else None, override, started.due, replans,
+        str(started.flow_run),
     )
     orchestrator.label(started.flow_run, run_id, _tags(runbook, site, emergency=emergency))
     place = load_site_named(site)
@@ -120,6 +122,12 @@ def open_run(
             raise
 
 
+def _schedule(runbook: Runbook, started: orchestrator.Started) -> Callable[[Site], str]:
+    """Finds what started a run among the schedules that its site declares."""
+    entry = named(runbook.id)
+    return lambda site: declared(entry, site, started.deployment, started.parameters, started.due)
+
+
 @contextlib.contextmanager
 def open_account_run(
     runbook: Runbook, site: str, account: str, operation: Callable[[AccountDesk, str], Operation[Any]], *,
@@ -133,7 +141,7 @@ def open_account_run(
         operation: makes the operation, of the site's desk and the run's id.
         ticket: ticket or change number.
     """
-    run_id = f"{runbook.id}-{orchestrator.current().flow_run.hex[:8]}"
+    run_id = orchestrator.current().run(runbook.id)
     desk = open_desk(load_site_named(site))
     with open_run(
         runbook, site, account, operation(desk, run_id), change_ref=ticket, requester=requester,

@@ -209,19 +209,19 @@ class Office:
 @contextmanager
 def served(office: Office, folder: Path, **env: str) -> Iterator[PrefectStack]:
     """A Prefect server with the MSP's worker and the office's deployments; `env` is for its processes."""
-    office.edit("site.yaml", deployments=[{"runbook": RESET.id}, {"runbook": UNLOCK.id}])
+    office.edit("site.yaml", deployments=[
+        {"runbook": RESET.id, "name": "service-desk"}, {"runbook": UNLOCK.id, "name": "service-desk"},
+    ])
     settings = {"LAMPLIGHTER_INVENTORIES": str(office.folder), "LAMPLIGHTER_HOME": str(ROOT), **env}
     with PrefectStack(folder, env=settings) as stack:
         stack.start_worker("msp")
-        file = folder / "prefect.yaml"
-        file.write_text(prefect_yaml(discover(ROOT), [load_site(office.path)]))
-        stack.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+        stack.deploy(prefect_yaml(discover(ROOT), [load_site(office.path)]))
         yield stack
 
 
 def submit(api: PrefectApi, account: str, runbook: str = RESET.id, **more: str) -> str:
     """Start a run as the form does; returns the flow run's id."""
-    found = api.post(f"deployments/name/{runbook}/demo")
+    found = api.post(f"deployments/name/{runbook}/service-desk")
     made = api.post(f"deployments/{found['id']}/create_flow_run", {"parameters": {
         "site": "demo", "account": account, "verified": "call-back", "ticket": "T-7", "requester": PRIYA,
         **more,

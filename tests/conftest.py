@@ -57,11 +57,11 @@ def patch_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoSite]:
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory, patch_site: DemoSite) -> Iterator[PrefectStack]:
-    """A real Prefect server with the MSP's worker and every deployment of prefect.yaml."""
+    """A real Prefect server with the MSP's worker and the site's deployments, without schedules."""
     folder: Path = tmp_path_factory.mktemp("prefect")
     with PrefectStack(folder, env=patch_site.env) as stack:
         stack.start_worker("msp")
-        stack.deploy()
+        stack.deploy(patch_site.prefect_yaml())
         yield stack
 
 

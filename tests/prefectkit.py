@@ -6,22 +6,18 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lamplighter.derive.catalogue import discover
-from lamplighter.derive.prefect_yaml import deployment_name, prefect_yaml
 from lamplighter.ledger import read_ledger
 from lamplighter.model.chain import Record
-from lamplighter.site import load_site
 from lamplighter.store import Store
 from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.errors import LabError
 from tests.lab.prefect_api import PrefectApi
-from tests.lab.prefect_stack import ROOT, PrefectStack
+from tests.lab.prefect_stack import PrefectStack
 from tests.storekit import opened
 
 ASHA, KIRAN, PRIYA = APPROVERS
@@ -49,7 +45,7 @@ class Desk:
 
     def wait(self, hosts: str = "alpha", **parameters: Any) -> str:
         """Start a run and wait for its gate; returns the flow run's id."""
-        flow_run = self.api.start("demo", **{"hosts": hosts, "requester": REQUESTER, **parameters})
+        flow_run = self.api.start("all-weekly", **{"hosts": hosts, "requester": REQUESTER, **parameters})
         return self.at_gate(flow_run)
 
     def at_gate(self, flow_run: str, after: str = "") -> str:
@@ -70,6 +66,9 @@ class Desk:
         self.api.answer(flow_run, **answer)
         return self.form(self.at_gate(flow_run, before))
 
+    def run_id(self, flow_run: str) -> str:
+        return self.api.run_id(flow_run)
+
     def form(self, flow_run: str) -> str:
         """What a reader sees above the form, without the marks that keep text from being markup."""
         return self.api.form(flow_run).replace("<wbr>", "").replace("\\", "")
@@ -77,7 +76,7 @@ class Desk:
     def approve(self, flow_run: str, who: str = ASHA, *words: str) -> str:
         """What `lamplighter approve` prints."""
         return self.prefect.lamplighter(
-            "approve", run_id(flow_run), "--key", str(self.site.key(who)), "--yes", *words
+            "approve", self.run_id(flow_run), "--key", str(self.site.key(who)), "--yes", *words
         ).strip()
 
     def line(self, flow_run: str, who: str = ASHA) -> str:
@@ -89,7 +88,7 @@ class Desk:
         return run["state_name"], run["state"]["message"]
 
     def records(self, flow_run: str) -> list[Record]:
-        return list(read_ledger(self.store, run_id(flow_run), "demo"))
+        return list(read_ledger(self.store, self.run_id(flow_run), "demo"))
 
     def kinds(self, flow_run: str) -> list[str]:
         return [record.kind for record in self.records(flow_run)]
@@ -109,17 +108,14 @@ class Desk:
     @contextlib.contextmanager
     def deployed(self, *deployments: Mapping[str, Any]) -> Iterator[None]:
         """The site declares these as well, with their schedules, and they are deployed for a while."""
-        declared = [*yaml.safe_load((self.site.path / "site.yaml").read_text())["deployments"], *deployments]
-        with self.site_says(deployments=declared):
-            site = load_site(self.site.path)
-            site = replace(site, deployments=site.deployments[-len(deployments) :])
-            self.prefect.deploy(prefect_yaml(discover(ROOT), [site]))
+        declared = yaml.safe_load((self.site.path / "site.yaml").read_text())["deployments"]
+        with self.site_says(deployments=[*declared, *deployments]):
+            self.prefect.deploy(self.site.prefect_yaml())
             try:
                 yield
             finally:
-                for one in site.deployments:
-                    name = f"deployments/name/{one.runbook}/{deployment_name(site, one)}"
-                    found = self.api.post(name)
+                for one in deployments:
+                    found = self.api.post(f"deployments/name/{one['runbook']}/{one['name']}")
                     self.api.post(f"deployments/{found['id']}", {}, "DELETE")
 
     @contextlib.contextmanager
@@ -140,7 +136,3 @@ def _reads(path: Path, text: str) -> Iterator[None]:
         yield
     finally:
         path.write_text(before)
-
-
-def run_id(flow_run: str) -> str:
-    return f"patch-linux-{flow_run.replace('-', '')[:8]}"

@@ -93,7 +93,7 @@ def test_a_form_without_a_decision_is_not_sent(desk: Desk, browser: Browser) -> 
 
 
 def test_starting_a_run_from_the_form(desk: Desk, browser: Browser) -> None:
-    deployment = desk.api.post("deployments/name/patch-linux/demo")["id"]
+    deployment = desk.api.post("deployments/name/patch-linux/all-weekly")["id"]
     browser.open_start(deployment)
     page = browser.page
     for text in ("an Ansible pattern", "your address, or the line", "the line of a signed request"):

@@ -327,10 +327,10 @@ def test_a_run_through_prefect(
     lab, sudo = sudoer
     api = PrefectApi(prefect)
     with reached_with(patch_site, "alpha", ssh_vars(lab, locked_key, sudo)):
-        flow_run = api.start("demo", hosts="alpha", packages="all", requester=REQUESTER)
+        flow_run = api.start("all-weekly", hosts="alpha", packages="all", requester=REQUESTER)
         reached = api.until(flow_run, "Suspended", seconds=180)
         assert reached["state_name"] == "Suspended", reached["state"]["message"]
-        run = f"patch-linux-{flow_run.replace('-', '')[:8]}"
+        run = api.run_id(flow_run)
         key = str(patch_site.key(APPROVERS[0]))
         printed = prefect.lamplighter("approve", run, "--key", key, "--yes")
         ended = api.until(flow_run, seconds=240)

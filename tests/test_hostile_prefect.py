@@ -20,7 +20,7 @@ import pytest
 
 from tests.lab.demo_site import REQUESTER, DemoSite
 from tests.lab.prefect_stack import PrefectStack
-from tests.prefectkit import ASHA, PRIYA, Desk, run_id
+from tests.prefectkit import ASHA, PRIYA, Desk
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 OLD = {"1.0"}
@@ -169,7 +169,7 @@ def _canary(tmp_path: Path) -> tuple[Path, str]:
 
 def test_a_command_of_the_apis_is_not_run(desk: Desk, tmp_path: Path) -> None:
     file, command = _canary(tmp_path)
-    deployment = desk.api.post("deployments/name/patch-linux/demo")
+    deployment = desk.api.post("deployments/name/patch-linux/all-weekly")
     made = desk.api.post(f"deployments/{deployment['id']}/create_flow_run", {
         "parameters": {"hosts": "alpha", "requester": REQUESTER},
         "job_variables": {"command": command, "working_dir": str(tmp_path), "env": {"PYTHONSTARTUP": "x"}},
@@ -194,7 +194,7 @@ def test_code_that_the_api_names_is_not_loaded(desk: Desk, tmp_path: Path) -> No
     evil.write_text(
         f"import os\nfrom prefect import flow\nos.system({command!r})\n@flow\ndef patch_linux(): pass\n"
     )
-    deployment = desk.api.post("deployments/name/patch-linux/demo")["id"]
+    deployment = desk.api.post("deployments/name/patch-linux/all-weekly")["id"]
     shell = {"prefect.deployments.steps.run_shell_script": {"script": command}}
     before = sql(desk, "select entrypoint, path, pull_steps from deployment where id = ?", deployment)[0]
     edit = "update deployment set entrypoint = ?, path = ?, pull_steps = ? where id = ?"
@@ -211,7 +211,7 @@ def test_code_that_the_api_names_is_not_loaded(desk: Desk, tmp_path: Path) -> No
 
 def test_a_flow_that_is_not_in_the_checkout_is_not_run(desk: Desk) -> None:
     flow = desk.api.post("flows/", {"name": "anything"})["id"]
-    deployment = desk.api.post("deployments/name/patch-linux/demo")["id"]
+    deployment = desk.api.post("deployments/name/patch-linux/all-weekly")["id"]
     made = desk.api.post(f"deployments/{deployment}/create_flow_run", {
         "parameters": {"hosts": "alpha", "requester": REQUESTER},
         "state": {
@@ -226,11 +226,11 @@ def test_a_flow_that_is_not_in_the_checkout_is_not_run(desk: Desk) -> None:
 
 
 def test_a_claimed_requester_of_the_approving_party_opens_nothing(desk: Desk) -> None:
-    flow_run = desk.api.start("demo", hosts="alpha", requester=ASHA)
+    flow_run = desk.api.start("all-weekly", hosts="alpha", requester=ASHA)
     state, message = desk.ended(flow_run)
     assert state == "Rejected" or "signed request" in message
     untouched(desk, flow_run)
     own = desk.wait("alpha", requester=PRIYA)
     assert "requester" in desk.still_shut(own, decision="approve", approval=desk.line(own, PRIYA))
     untouched(desk, own)
-    assert desk.api.run(own)["name"] == run_id(own)
+    assert desk.api.run(own)["name"] == desk.run_id(own)

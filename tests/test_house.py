@@ -19,7 +19,9 @@ TRANSPORTS = {
     "paramiko": "ssh", "winrm": "winrm", "requests": "winrm", "spnego": "winrm", "ldap3": "ldap",
     "boto3": "s3", "botocore": "s3",
 }
-PREFECT_LIVES_IN = re.compile(r"flows/.*|tasks/steps\.py|lamplighter/(orchestrator|worker)\.py")
+PREFECT_LIVES_IN = re.compile(
+    r"flows/.*|tasks/steps\.py|lamplighter/(orchestrator|worker|derive/timetable)\.py"
+)
 
 
 @lru_cache
@@ -68,7 +70,7 @@ def test_the_rule_sees_every_way_to_use_a_library(text: str) -> None:
     assert "paramiko" not in _imported("from lamplighter.transports import ssh as paramiko")
 
 
-def test_prefect_is_imported_in_four_places_only() -> None:
+def test_prefect_is_imported_in_five_places_only() -> None:
     users = [path for path in _sources("lamplighter", "tasks", "flows") if "prefect" in _imports(path)]
     assert users
     assert all(PREFECT_LIVES_IN.fullmatch(path.as_posix()) for path in users)

@@ -15,9 +15,9 @@ import yaml
 from lamplighter.engine.opening import Wanted, edited, open_request
 from lamplighter.engine.reviews import due_of, head_of, keep_review, open_reviews, overdue, review_of
 from lamplighter.engine.run import Run
-from lamplighter.errors import NotApprovedError, SelectionError
+from lamplighter.errors import LedgerError, NotApprovedError, SelectionError
 from lamplighter.leases import Leases
-from lamplighter.ledger import Ledger
+from lamplighter.ledger import Ledger, read_ledger
 from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.approval import Decision, Statement
 from lamplighter.model.canonical import sha256
@@ -29,7 +29,7 @@ from lamplighter.model.review import NAMESPACE as REVIEW
 from lamplighter.model.review import SECONDS, Review, Verdict
 from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.model.standing import Standing, Uses, Widening
-from lamplighter.site import load_site
+from lamplighter.site import Site, load_site
 from tests.enginekit import ASHA, KIRAN, PRIYA, RUNBOOK, SITE, Bump, Lab, Make, finish, labs
 
 ASKED = Asked(SITE, "bump-version", "all", {"target": 2})
@@ -96,6 +96,30 @@ def test_an_option_of_another_kind_opens_nothing(lab: Lab, target: object) -> No
     with pytest.raises(SelectionError, match="`target` cannot be"), opened(lab, operation=Bump(target)):
         pass
     assert not list(lab.store.list("runs"))
+
+
+def test_a_ledger_is_one_flow_runs(lab: Lab) -> None:
+    with opened(lab, flow_run="019ac3a1-5f00-7000-8000-000000000001") as run:
+        assert run.ledger.records("opened")[0].fields["flow_run"] == "019ac3a1-5f00-7000-8000-000000000001"
+    with opened(lab, flow_run="019ac3a1-5f00-7000-8000-000000000001") as run:  # the same, restarted
+        before = len(run.ledger.records())
+    for other in ("019ac3a1-5f00-7000-8000-000000000002", ""):
+        with pytest.raises(LedgerError, match="000000000001 wrote it"), opened(lab, flow_run=other):
+            pass
+    assert len(list(read_ledger(lab.store, "bump-1", SITE))) == before
+
+
+def test_a_schedule_is_asked_for_once_and_by_its_site(lab: Lab) -> None:
+    def refuse(_: Site) -> str:
+        raise NotApprovedError("the site does not declare it")
+
+    with pytest.raises(NotApprovedError, match="declare"), opened(lab, "", schedule=refuse):
+        pass
+    assert list(lab.store.list("runs")) == []
+    with opened(lab, "", schedule=lambda site: f"weekly-{site.name}") as run:
+        assert (run.request.requester.id, run.request.requester.known) == ("schedule:weekly-demo", "schedule")
+    with opened(lab, "", schedule=refuse) as run:  # the site's file was changed since; the ledger counts
+        assert run.request.requester.id == "schedule:weekly-demo"
 
 
 def test_a_request_serves_one_run(lab: Lab) -> None:
@@ -316,7 +340,7 @@ def test_an_emergency_passes_on_one_second_person_and_opens_a_review(lab: Lab) -
 
 
 def test_an_emergency_that_nobody_signed_for_is_refused_at_once(lab: Lab) -> None:
-    for schedule in ("", "weekly"):
+    for schedule in (None, lambda _: "weekly"):
         with pytest.raises(NotApprovedError, match="needs a signed request"), opened(
             lab, emergency=True, schedule=schedule
         ):

@@ -35,12 +35,8 @@ def api(prefect: PrefectStack, patch_site: DemoSite) -> PrefectApi:
     return PrefectApi(prefect)
 
 
-def _run_id(flow_run: str) -> str:
-    return f"patch-linux-{flow_run.replace('-', '')[:8]}"
-
-
-def _records(site: DemoSite, flow_run: str) -> list[Record]:
-    return list(read_ledger(opened(site.store), _run_id(flow_run), "demo"))
+def _records(api: PrefectApi, site: DemoSite, flow_run: str) -> list[Record]:
+    return list(read_ledger(opened(site.store), api.run_id(flow_run), "demo"))
 
 
 def _versions(site: DemoSite) -> set[str]:
@@ -48,7 +44,7 @@ def _versions(site: DemoSite) -> set[str]:
 
 
 def _waiting(api: PrefectApi, hosts: str = "all") -> str:
-    flow_run = api.start("demo", hosts=hosts, requester=REQUESTER, change_ref="CHG-7")
+    flow_run = api.start("all-weekly", hosts=hosts, requester=REQUESTER, change_ref="CHG-7")
     reached = api.until(flow_run, "Suspended")
     assert reached["state_name"] == "Suspended", reached["state"]["message"]
     return flow_run
@@ -59,7 +55,7 @@ def test_a_gated_run_from_the_form_to_the_report(
 ) -> None:
     flow_run = _waiting(api)
     run = api.run(flow_run)
-    assert run["name"] == _run_id(flow_run)
+    assert run["name"] == api.run_id(flow_run)
     assert set(run["tags"]) >= TAGS
     form = api.form(flow_run)
     for word in ("4 of 4 hosts", "lab-web 1.1", "CHG-7", "nobody yet", "host.reboot", "(claimed)", "Expires"):
@@ -83,7 +79,8 @@ def test_a_gated_run_from_the_form_to_the_report(
 
 
 def _approve(prefect: PrefectStack, site: DemoSite, flow_run: str, person: str, *more: str) -> str:
-    return prefect.lamplighter("approve", _run_id(flow_run), "--key", str(site.key(person)), "--yes", *more)
+    run = PrefectApi(prefect).run_id(flow_run)
+    return prefect.lamplighter("approve", run, "--key", str(site.key(person)), "--yes", *more)
 
 
 def _still_shut(api: PrefectApi, flow_run: str, answer: dict[str, str], why: str) -> None:
@@ -109,11 +106,11 @@ def test_a_rejection_needs_no_signature(api: PrefectApi, patch_site: DemoSite) -
     assert ended["state_name"] == "Rejected"
     assert "not this week" in ended["state"]["message"]
     assert _versions(patch_site) == {"1.0"}
-    assert _records(patch_site, flow_run)[-1].fields["state"] == "Rejected"
+    assert _records(api, patch_site, flow_run)[-1].fields["state"] == "Rejected"
 
 
 def test_a_requester_must_be_somebody(api: PrefectApi, patch_site: DemoSite) -> None:
-    ended = api.until(api.start("demo", requester="nobody@internal.example"))
+    ended = api.until(api.start("all-weekly", requester="nobody@internal.example"))
     assert ended["state_name"] == "Failed"
     assert "nobody of demo" in ended["state"]["message"]
     assert _versions(patch_site) == {"1.0"}
@@ -124,15 +121,15 @@ def test_a_killed_flow_goes_on_where_it_was(
 ) -> None:
     flow_run = _waiting(api)
     _approve(prefect, patch_site, flow_run, ASHA)
-    _wait_for_record(patch_site, flow_run, "intent")
+    _wait_for_record(api, patch_site, flow_run, "intent")
     _process(api, flow_run).kill(signal.SIGKILL)
     assert api.until(flow_run, "Crashed")["state_name"] == "Crashed"
     prefect.process("server").kill(signal.SIGKILL)
     prefect.restart_server()
-    prefect.lamplighter("resume", _run_id(flow_run))
+    prefect.lamplighter("resume", api.run_id(flow_run))
     ended = _until_again(api, flow_run)
     assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "4 changed")
-    intents = _steps(patch_site, flow_run, "intent")
+    intents = _steps(api, patch_site, flow_run, "intent")
     assert len(intents) == len(set(intents)) == 8
     for host in patch_site.estate:
         log = host.read("/var/log/dpkg.log")
@@ -144,22 +141,22 @@ def test_a_worker_that_is_stopped_lets_its_runs_close_what_they_began(
 ) -> None:
     flow_run = _waiting(api)
     _approve(prefect, patch_site, flow_run, ASHA)
-    _wait_for_record(patch_site, flow_run, "intent")
+    _wait_for_record(api, patch_site, flow_run, "intent")
     run, worker = _process(api, flow_run), prefect.process("worker-msp")
     worker.kill(signal.SIGTERM)
     assert worker.wait(60)
     assert run.wait(60)
-    begun, closed = (_steps(patch_site, flow_run, kind) for kind in ("intent", "outcome"))
+    begun, closed = (_steps(api, patch_site, flow_run, kind) for kind in ("intent", "outcome"))
     assert sorted(begun) == sorted(closed)
     assert len(begun) < 8, "it went on as if nothing had been said"
     prefect.start_worker("msp")
-    prefect.lamplighter("resume", _run_id(flow_run))
+    prefect.lamplighter("resume", api.run_id(flow_run))
     ended = _until_again(api, flow_run)
     assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "4 changed")
 
 
-def _steps(site: DemoSite, flow_run: str, kind: str) -> list[tuple[str, str]]:
-    records = (one.fields for one in _records(site, flow_run) if one.kind == kind)
+def _steps(api: PrefectApi, site: DemoSite, flow_run: str, kind: str) -> list[tuple[str, str]]:
+    records = (one.fields for one in _records(api, site, flow_run) if one.kind == kind)
     return [(str(fields["host"]), str(fields["step"])) for fields in records]
 
 
@@ -169,9 +166,9 @@ def _process(api: PrefectApi, flow_run: str) -> Process:
     return process
 
 
-def _wait_for_record(site: DemoSite, flow_run: str, kind: str) -> None:
+def _wait_for_record(api: PrefectApi, site: DemoSite, flow_run: str, kind: str) -> None:
     end = time.monotonic() + 60
-    while not any(record.kind == kind for record in _records(site, flow_run)):
+    while not any(record.kind == kind for record in _records(api, site, flow_run)):
         assert time.monotonic() < end, f"no {kind} in the ledger"
         time.sleep(0.05)
 

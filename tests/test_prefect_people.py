@@ -10,7 +10,7 @@ import pytest
 from tests.lab.demo_site import DemoSite
 from tests.lab.keys import make_key, public_line
 from tests.lab.prefect_stack import PrefectStack
-from tests.prefectkit import ASHA, KIRAN, PRIYA, Desk, run_id
+from tests.prefectkit import ASHA, KIRAN, PRIYA, Desk
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 
@@ -70,11 +70,11 @@ def test_a_signed_request_is_a_fact_and_serves_once(desk: Desk) -> None:
     ).strip()
     flow_run = desk.wait(requester=line, change_ref="CHG-9")
     assert f"{PRIYA} (signed)" in desk.form(flow_run)
-    again = desk.api.start("demo", hosts="alpha", requester=line, change_ref="CHG-9")
+    again = desk.api.start("all-weekly", hosts="alpha", requester=line, change_ref="CHG-9")
     state, message = desk.ended(again)
     assert state == "Failed"
     assert "it started another run already" in message
-    other = desk.api.start("demo", hosts="all", requester=line, change_ref="CHG-9")
+    other = desk.api.start("all-weekly", hosts="all", requester=line, change_ref="CHG-9")
     assert "differ in: selection" in desk.ended(other)[1]
     desk.api.answer(flow_run, decision="reject", reason="enough")
     assert desk.ended(flow_run)[0] == "Rejected"
@@ -112,7 +112,7 @@ def test_what_is_approved_beforehand_does_not_wait(desk: Desk) -> None:
 
 
 def test_an_emergency_from_the_signed_request_to_the_review(desk: Desk) -> None:
-    unsigned = desk.api.start("demo", hosts="alpha", requester=PRIYA, emergency=True)
+    unsigned = desk.api.start("all-weekly", hosts="alpha", requester=PRIYA, emergency=True)
     assert "needs a signed request" in desk.ended(unsigned)[1]
     flow_run = desk.at_gate(_ask(desk, "--emergency", "--change-ref", "INC-1"))
     assert "change:emergency" in desk.api.run(flow_run)["tags"]
@@ -125,11 +125,11 @@ def test_an_emergency_from_the_signed_request_to_the_review(desk: Desk) -> None:
     assert kinds.index("review-opened") < kinds.index("wave-started")
     row = _row(desk, flow_run)
     assert row["review"].startswith("due until")
-    desk.prefect.lamplighter("review", run_id(flow_run), "--key", str(desk.site.key(KIRAN)), "--yes")
+    desk.prefect.lamplighter("review", desk.run_id(flow_run), "--key", str(desk.site.key(KIRAN)), "--yes")
     assert _row(desk, flow_run)["review"] == ""
     assert desk.verified()
 
 
 def _row(desk: Desk, flow_run: str) -> dict[str, str]:
     rows = json.loads(desk.prefect.lamplighter("runs", "--site", "demo", "--json"))
-    return next(row for row in rows if row["run"] == run_id(flow_run))
+    return next(row for row in rows if row["run"] == desk.run_id(flow_run))

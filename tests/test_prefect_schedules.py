@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -14,44 +15,109 @@ from tests.lab.prefect_stack import PrefectStack
 from tests.prefectkit import Desk
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
+Runs: TypeAlias = dict[str, list[dict[str, Any]]]
+OFTEN = "FREQ=SECONDLY;INTERVAL=20"
 MINUTE = 60
 """Every service of the server has its turn in that time; the slowest that schedules has it each minute."""
+BUSY = "database is locked"
+"""What SQLite says on a busy machine when two write at once; whoever asked is told 503, and asks again."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_error_in_the_log(prefect: PrefectStack) -> Iterator[None]:
-    """What the server says while this module's schedules fire: no error, for a minute at least."""
-    begun, file = time.monotonic(), prefect.folder / "server.log"
-    before = file.stat().st_size
-    yield
-    time.sleep(max(0.0, MINUTE - (time.monotonic() - begun)))
-    said = file.read_bytes()[before:].decode()
-    assert not [line for line in said.splitlines() if "ERROR" in line or "Traceback" in line], said[-4000:]
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def desk(prefect: PrefectStack, patch_site: DemoSite) -> Desk:
     return Desk(prefect, patch_site)
 
 
-def scheduled(desk: Desk, flow: str, deployment: str, want: int, seconds: float = 90) -> list[dict[str, Any]]:
-    """Wait until that many runs of a deployment, which its schedule made, have ended or wait at a gate."""
+@pytest.fixture(scope="module")
+def runs(desk: Desk) -> Iterator[Runs]:
+    """Runs that schedules made, by deployment, at their ends or gates; the schedules are paused then."""
+    desk.old_packages("alpha")
+    file = desk.prefect.folder / "server.log"
+    begun, before = time.monotonic(), file.stat().st_size
+    patching = {"runbook": "patch-linux", "hosts": "alpha"}
+    own = [{"rrule": OFTEN}]
+    with desk.deployed(
+        {"runbook": "escalate", "name": "often", "schedules": own},
+        {"name": "first", **patching, "schedules": own}, {"name": "second", **patching, "schedules": own},
+        {"name": "third", **patching},
+    ):
+        found = desk.api.post("deployments/name/patch-linux/third")
+        foreign = [{"active": True, "schedule": {"rrule": OFTEN, "timezone": "UTC"}}]
+        desk.api.post(f"deployments/{found['id']}/schedules", foreign)
+        wanted = {"first": 2, "second": 1, "third": 1, "often": 1}
+        made = {name: _scheduled(desk, name, count) for name, count in wanted.items()}
+        for name in wanted:
+            _pause(desk, name)
+        yield made
+        time.sleep(max(0.0, MINUTE - (time.monotonic() - begun)))
+        assert _errors(file.read_bytes()[before:].decode()) == []
+
+
+def _pause(desk: Desk, name: str) -> None:
+    """Nothing more is started; a run of it goes on all the same."""
+    (found,) = desk.api.post("deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+    desk.api.post(f"deployments/{found['id']}/pause_deployment", {})
+
+
+def _scheduled(desk: Desk, deployment: str, want: int, seconds: float = 120) -> list[dict[str, Any]]:
+    """Wait until the first runs of a deployment that its schedule made have ended, or wait at a gate."""
     wanted = {
-        "flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}},
+        "deployments": {"name": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC",
         "flow_runs": {"state": {"type": {"any_": [*FINAL, "PAUSED"]}}},
-        "sort": "EXPECTED_START_TIME_ASC",
     }
     end = time.monotonic() + seconds
     while True:
         found = [run for run in desk.api.post("flow_runs/filter", wanted) if run["auto_scheduled"]]
         if len(found) >= want:
-            return found
-        assert time.monotonic() < end, f"{len(found)} of {want} runs of {flow}/{deployment}"
+            return found[:want]
+        assert time.monotonic() < end, f"{len(found)} of {want} runs of {deployment}"
         time.sleep(0.5)
 
 
-def test_a_schedule_fires_and_its_run_does_its_work(desk: Desk) -> None:
-    with desk.deployed({"runbook": "escalate", "name": "often", "schedules": [{"cron": "* * * * *"}]}):
-        (run, *_) = scheduled(desk, "escalate", "demo-often", 1)
+def _errors(log: str) -> list[str]:
+    entries = re.split(r"(?m)^(?=\d\d:\d\d:\d\d\.\d{3} \| )", log)
+    return [one for one in entries if re.search("ERROR|CRITICAL|Traceback", one) and BUSY not in one]
+
+
+def test_what_an_error_in_the_log_is() -> None:
+    fine, bad = "01:02:03.456 | WARNING | prefect - slow\n", "01:02:03.456 | ERROR   | prefect.server - x\n"
+    assert _errors(fine + bad + fine) == [bad]
+    trace = "Traceback (most recent call last):\n  x\n"
+    assert _errors(trace + fine) == [trace]
+    assert _errors(f"{bad}OperationalError: {BUSY}\n{fine}") == []
+
+
+def test_a_schedule_fires_and_its_run_does_its_work(runs: Runs) -> None:
+    (run,) = runs["often"]
     assert run["state_name"] == "Completed", run["state"]["message"]
     assert run["created_by"]["type"] == "SCHEDULE"
+
+
+def test_runs_that_one_pass_of_the_scheduler_made_are_each_on_their_own(desk: Desk, runs: Runs) -> None:
+    """Two at one time, and another soon after: each has an id, a ledger and a plan, and waits by itself."""
+    three = [("first", runs["first"][0]), ("first", runs["first"][1]), ("second", runs["second"][0])]
+    assert len({run["id"][:6] for _, run in three}) == 1, "made within seconds: version 7 begins with a clock"
+    assert {run["state_name"] for _, run in three} == {"Suspended"}
+    names = {run["name"] for _, run in three}
+    assert names == {desk.run_id(run["id"]) for _, run in three}
+    assert len(names) == len(three)
+    plans = set()
+    for by, run in three:
+        opened, *_ = records = desk.records(run["id"])
+        assert (opened.fields["flow_run"], opened.fields["requester"]) == (run["id"], f"schedule:{by}")
+        plans |= {record.fields["plan"] for record in records if record.kind == "planned"}
+    assert len(plans) == len(three)
+    waits, approved = three[0][1]["id"], three[1][1]["id"]
+    desk.approve(approved)
+    assert desk.ended(approved) == ("Completed", "1 changed")
+    assert desk.versions("alpha") == {"1.1"}
+    assert "gate" not in desk.kinds(waits)
+    desk.api.answer(waits, decision="reject")
+    assert desk.ended(waits)[0] == "Rejected"
+
+
+def test_a_schedule_that_the_site_does_not_declare_starts_nothing(desk: Desk, runs: Runs) -> None:
+    (run,) = runs["third"]
+    assert run["state_name"] == "Failed"
+    assert "the site does not declare it so: it has no schedule" in run["state"]["message"]
+    assert desk.records(run["id"]) == []

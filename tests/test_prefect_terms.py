@@ -35,12 +35,8 @@ def api(prefect: PrefectStack, patch_site: DemoSite) -> Iterator[PrefectApi]:
     (patch_site.path / "calendar.yaml").unlink(missing_ok=True)
 
 
-def run_id(flow_run: str) -> str:
-    return f"patch-linux-{flow_run.replace('-', '')[:8]}"
-
-
-def kinds(site: DemoSite, flow_run: str) -> list[str]:
-    return [one.kind for one in read_ledger(opened(site.store), run_id(flow_run), "demo")]
+def kinds(api: PrefectApi, site: DemoSite, flow_run: str) -> list[str]:
+    return [one.kind for one in read_ledger(opened(site.store), api.run_id(flow_run), "demo")]
 
 
 def versions(site: DemoSite) -> set[str]:
@@ -65,7 +61,7 @@ def stage(site: DemoSite, name: str) -> None:
 
 def due(api: PrefectApi, when: datetime) -> str:
     """Start a run that was due at another time, as a worker that was down finds it."""
-    found = api.post("deployments/name/patch-linux/demo")
+    found = api.post("deployments/name/patch-linux/all-weekly")
     body: dict[str, Any] = {
         "parameters": {"hosts": "all", "requester": REQUESTER},
         "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": when.isoformat()}},
@@ -78,16 +74,16 @@ def test_a_signed_run_waits_for_its_window_without_a_worker(
 ) -> None:
     opens = (datetime.now(UTC) + timedelta(seconds=100)).replace(second=0, microsecond=0)
     window(patch_site, opens)
-    flow_run = api.start("demo", hosts="all", requester=REQUESTER)
+    flow_run = api.start("all-weekly", hosts="all", requester=REQUESTER)
     assert api.until(flow_run, "Suspended")["state_name"] == "Suspended"
     assert f"from {opens:%Y-%m-%d %H:%M} UTC" in api.form(flow_run)
-    prefect.lamplighter("approve", run_id(flow_run), "--key", str(patch_site.key(ASHA)), "--yes")
+    prefect.lamplighter("approve", api.run_id(flow_run), "--key", str(patch_site.key(ASHA)), "--yes")
     waits = api.until(flow_run, "AwaitingWindow")
     assert waits["state_name"] == "AwaitingWindow", waits["state"]["message"]
     assert versions(patch_site) == {"1.0"}
     ended = api.until(flow_run, seconds=240)
     assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "4 changed")
-    told = kinds(patch_site, flow_run)
+    told = kinds(api, patch_site, flow_run)
     assert told.index("window-awaited") < told.index("window-opened") < told.index("wave-started")
     assert time.time() >= opens.timestamp()
 
@@ -105,17 +101,17 @@ def test_a_late_run_is_missed(api: PrefectApi, patch_site: DemoSite) -> None:
 def test_in_shadow_no_route_changes_a_host(
     api: PrefectApi, prefect: PrefectStack, patch_site: DemoSite
 ) -> None:
-    waiting = api.start("demo", hosts="all", requester=REQUESTER)
+    waiting = api.start("all-weekly", hosts="all", requester=REQUESTER)
     assert api.until(waiting, "Suspended")["state_name"] == "Suspended"
     stage(patch_site, "shadow")
-    prefect.lamplighter("approve", run_id(waiting), "--key", str(patch_site.key(ASHA)), "--yes")
-    fresh = api.start("demo", hosts="all", requester=REQUESTER)
+    prefect.lamplighter("approve", api.run_id(waiting), "--key", str(patch_site.key(ASHA)), "--yes")
+    fresh = api.start("all-weekly", hosts="all", requester=REQUESTER)
     scheduled = due(api, datetime.now(UTC))
     for flow_run in (waiting, fresh, scheduled):
         ended = api.until(flow_run)
         assert (ended["state_name"], ended["state_type"]) == ("Planned", "COMPLETED")
         assert "shadow" in ended["state"]["message"]
-        assert "wave-started" not in kinds(patch_site, flow_run)
+        assert "wave-started" not in kinds(api, patch_site, flow_run)
     shown = json.loads(prefect.lamplighter("plan", "patch-linux", "--json"))
     assert shown["waves"], "planning is what a shadow is for"
     assert versions(patch_site) == {"1.0"}
@@ -123,6 +119,6 @@ def test_in_shadow_no_route_changes_a_host(
 
 def test_in_stage_internal_the_msp_looks_at_no_host(api: PrefectApi, patch_site: DemoSite) -> None:
     stage(patch_site, "internal")
-    ended = api.until(api.start("demo", hosts="all", requester=REQUESTER))
+    ended = api.until(api.start("all-weekly", hosts="all", requester=REQUESTER))
     assert ended["state_name"] == "Rejected"
     assert "4 refused" in ended["state"]["message"]

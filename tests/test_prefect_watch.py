@@ -13,7 +13,7 @@ from lamplighter.notify.heartbeat import silence
 from tests.lab.demo_site import APPROVERS, DemoSite
 from tests.lab.prefect_stack import PrefectStack
 from tests.lab.smtp import Webhook
-from tests.prefectkit import ASHA, KIRAN, PRIYA, Desk, run_id
+from tests.prefectkit import ASHA, KIRAN, PRIYA, Desk
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 LASTS = 12
@@ -50,7 +50,7 @@ def told(hook: Webhook, run: str) -> list[str]:
 
 def watch(desk: Desk) -> dict[str, object]:
     """One round, as the schedule starts it."""
-    found = desk.api.post("deployments/name/escalate/demo")
+    found = desk.api.post("deployments/name/escalate/every-5-minutes")
     while True:
         made = desk.api.post(f"deployments/{found['id']}/create_flow_run", {"parameters": {}})
         run = desk.api.until(made["id"])
@@ -64,7 +64,7 @@ def test_a_gate_nobody_answers_is_told_at_once_and_expires(desk: Desk, hook: Web
     rollout = yaml.safe_load((desk.site.path / "site.yaml").read_text())["rollout"]["default"]
     with desk.site_says(rollout={"default": {**rollout, "approval_seconds": LASTS}}):
         flow_run = desk.wait("alpha")
-    run = run_id(flow_run)
+    run = desk.run_id(flow_run)
     assert [title.partition(":")[0] for title in told(hook, run)] == ["Approval needed"] * 2
     asked = json.loads(hook.bodies[-1])["message"]
     plan = next(record for record in desk.records(flow_run) if record.kind == "planned").fields["plan"]

@@ -90,7 +90,9 @@ def test_the_demo_site_has_no_mistakes() -> None:
     assert site.zone.key == "Asia/Kolkata"
     assert site.parties[Party.MSP] == "Lantern Managed Services"
     assert [(one.runbook, one.name, one.hosts) for one in site.deployments] == [
-        ("patch-linux", "", "all"), ("patch-linux", "web", "web:&prod"), ("escalate", "", "all"),
+        ("patch-linux", "all-weekly", "all"), ("patch-linux", "web-prod-monthly", "web:&prod"),
+        ("reset-password", "service-desk", "all"), ("unlock-account", "service-desk", "all"),
+        ("expiring-passwords", "daily", "all"), ("escalate", "every-5-minutes", "all"),
     ]
     assert site.deployments[0].schedules[0].time_zone == "Asia/Kolkata"
 

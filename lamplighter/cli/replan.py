@@ -13,6 +13,7 @@ from lamplighter.cli.common import Found, console, find_run, print_json
 from lamplighter.cli.plan import preview
 from lamplighter.cli.show import delta_table
 from lamplighter.derive.catalogue import named
+from lamplighter.derive.prefect_yaml import offered
 from lamplighter.engine.drafting import Request
 from lamplighter.engine.replanning import earlier
 from lamplighter.errors import SelectionError
@@ -29,7 +30,7 @@ def replan(
     start: Annotated[
         bool, typer.Option("--start", help="start a run for what is left; it waits at its gate as any other")
     ] = False,
-    deployment: Annotated[str, typer.Option(help="which deployment starts it; otherwise the site's")] = "",
+    deployment: Annotated[str, typer.Option(help="what starts it; else the site's first deployment")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print the difference as JSON")] = False,
 ) -> None:
     """Plan the hosts that a run did not bring to their end, and show only what differs. Changes nothing."""
@@ -54,7 +55,7 @@ def replan(
         out.print(delta_table(found.run, deltas))
         out.print(f"{len(new.targets)} of {len(deltas)} hosts would be changed", markup=False)
     if start:
-        _start(deployment or f"{old.runbook}/{found.site.name}", request)
+        _start(deployment or offered(found.site, old.runbook), request)
     elif not as_json:
         console().print("Start it with --start; it will survey again and wait for approval", markup=False)
 
@@ -81,4 +82,5 @@ def _start(deployment: str, request: Request) -> None:
         **request.operation.options(), "site": request.site.name, "hosts": request.selection,
         "change_ref": request.change_ref, "requester": request.requester.id, "replans": request.replans,
     })
-    console().print(f"{request.runbook.id}-{run.id.hex[:8]}: {orchestrator.page(run.id)}", markup=False)
+    name = orchestrator.run_of(request.runbook.id, run)
+    console().print(f"{name}: {orchestrator.page(run.id)}", markup=False)

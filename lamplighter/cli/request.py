@@ -12,6 +12,7 @@ import typer
 from lamplighter.cli.common import console
 from lamplighter.cli.plan import operation_of
 from lamplighter.derive.catalogue import named
+from lamplighter.derive.prefect_yaml import offered
 from lamplighter.engine.drafting import Request
 from lamplighter.engine.targets import targets_of
 from lamplighter.errors import NotApprovedError
@@ -39,7 +40,7 @@ def request(
     reason: Annotated[str, typer.Option(help="one line, kept with the request")] = "",
     valid_for: Annotated[str, typer.Option(help="until when it may start a run: 30m, 4h, 2d")] = "1h",
     *,
-    deployment: Annotated[str, typer.Option(help="which deployment starts it; otherwise the site's")] = "",
+    deployment: Annotated[str, typer.Option(help="what starts it; else the site's first deployment")] = "",
     emergency: Annotated[bool, typer.Option("--emergency", help="expedited; reviewed afterwards")] = False,
     print_only: Annotated[
         bool, typer.Option("--print", help="only print the line, for the form's field `requester`")
@@ -62,7 +63,7 @@ def request(
     if print_only or entry.runbook.on is On.ACCOUNTS:  # who called is for the form to ask
         typer.echo(folded(line))
         return
-    _start(deployment or f"{runbook}/{site}", wanted, line)
+    _start(deployment or offered(place, runbook), wanted, line)
 
 
 def _check(line: str, signed: SignedRequest, place: Site, now: int) -> None:
@@ -83,4 +84,5 @@ def _start(deployment: str, wanted: Request, line: str) -> None:
         **asked.options, "site": asked.site, "hosts": asked.selection, "change_ref": asked.change_ref,
         "requester": line, "emergency": asked.emergency,
     })
-    console().print(f"{wanted.runbook.id}-{run.id.hex[:8]}: {orchestrator.page(run.id)}", markup=False)
+    name = orchestrator.run_of(wanted.runbook.id, run)
+    console().print(f"{name}: {orchestrator.page(run.id)}", markup=False)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import islice
-from zoneinfo import ZoneInfo
 
-from dateutil.rrule import rruleset, rrulestr  # type: ignore[import-untyped]  # its stubs are no dependency
-
-from lamplighter.derive.prefect_yaml import deployment_name
+from lamplighter.derive.timetable import starts as starts_of
 from lamplighter.model.calendar import DAY, Calendar, Named, Span, intersect, label
-from lamplighter.model.cron import cron_times
 from lamplighter.model.ical import Entry
 from lamplighter.model.inventory import ALL
-from lamplighter.site import Schedule, Site
+from lamplighter.site import Site
 
 MOST = 2000
 OFTEN = 3
@@ -35,30 +30,15 @@ def agenda(site: Site, begin: int, end: int) -> tuple[Entry, ...]:
 
 def _runs(site: Site, begin: int, end: int) -> Iterator[Entry]:
     for deployment in site.deployments:
-        name = f"{deployment.runbook}/{deployment_name(site, deployment)}"
+        name = f"{deployment.runbook}/{deployment.name}"
         for schedule in deployment.schedules:
             note = f"hosts: {deployment.hosts}" + ("" if schedule.active else f"; {SWITCHED_OFF}")
-            starts = list(islice(_starts(schedule, begin, end), MOST))
+            starts = list(islice(starts_of(schedule, begin, end), MOST))
             if len(starts) > OFTEN * ((end - begin) // DAY + 1):
                 note += f"; and so on, {schedule.cron or schedule.rrule}"
                 del starts[1:]
             for when in starts:
                 yield Entry(Span(when, when + RUN_SECONDS), "run", name, note)
-
-
-def _starts(schedule: Schedule, begin: int, end: int) -> Iterator[int]:
-    if schedule.cron:
-        yield from cron_times(schedule.cron, schedule.time_zone, begin, end)
-        return
-    zone = ZoneInfo(schedule.time_zone)
-    low, high = (datetime.fromtimestamp(when, zone).replace(tzinfo=None) for when in (begin, end))
-    midnight = low.replace(hour=0, minute=0, second=0, microsecond=0)
-    rule = rrulestr(schedule.rrule, dtstart=midnight)
-    rule = rule if isinstance(rule, rruleset) or "COUNT" in schedule.rrule else rule.replace(until=high)
-    for local in rule.xafter(low, inc=True):
-        if local >= high:
-            return
-        yield int(local.replace(tzinfo=zone).timestamp())
 
 
 def _calendar(calendar: Calendar, begin: int, end: int) -> Iterator[Entry]:

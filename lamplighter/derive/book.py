@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from lamplighter.derive.catalogue import Entry
-from lamplighter.derive.prefect_yaml import deployment_name
 from lamplighter.derive.words import in_words
 from lamplighter.model.calendar import Freeze, MaintenanceWindow, Rule
 from lamplighter.model.clocks import span
@@ -152,7 +151,7 @@ def _on_demand(entry: Entry, sites: Sequence[Site]) -> list[str]:
     for site in sites:
         mine = [one for one in site.deployments if one.runbook == runbook.id]
         for one in mine:
-            name = f"{runbook.id}/{deployment_name(site, one)}"
+            name = f"{runbook.id}/{one.name}"
             asked = [name for name in entry.flow.parameters.required or () if name not in one.options]
             if "requester" in entry.flow.parameters.properties and "requester" not in asked:
                 asked.append("requester")

@@ -44,6 +44,7 @@ class Request:
         override: why freezes are set aside; empty when they are not.
         due: when the run should have begun, seconds since the epoch; 0: now.
         replans: id of the earlier run whose leftovers are taken up; empty for none.
+        flow_run: Prefect's id of the run, in full; empty where Prefect has no part in it.
     """
 
     runbook: Runbook
@@ -57,6 +58,7 @@ class Request:
     override: str = ""
     due: int = 0
     replans: str = ""
+    flow_run: str = ""
 
     @property
     def targets(self) -> Targets:

@@ -7,6 +7,7 @@ a fact only when the request is signed for exactly this: site, runbook, hosts, o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -41,10 +42,11 @@ class Wanted:
         change_ref: ticket or change number; may be empty.
         requester: a person's id, or a signed request line.
         emergency: whether it is to be expedited.
-        schedule: name of the deployment whose schedule started it; empty when a person did.
+        schedule: finds the site's own schedule that started it, or refuses; None when a person did.
         override: why freezes are set aside; empty when they are not.
         due: when it should have begun, seconds since the epoch; 0: now.
         replans: id of the earlier run whose leftovers are taken up; empty for none.
+        flow_run: Prefect's id of the run, in full.
     """
 
     run: str
@@ -54,10 +56,11 @@ class Wanted:
     change_ref: str = ""
     requester: str = ""
     emergency: bool = False
-    schedule: str = ""
+    schedule: Callable[[Site], str] | None = None
     override: str = ""
     due: int = 0
     replans: str = ""
+    flow_run: str = ""
 
 
 def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
@@ -71,8 +74,8 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
     Raises:
         SelectionError: the requester is nobody of the site; an option is none of the runbook's; or the run
             to take up cannot be.
-        NotApprovedError: a signed request does not count; an emergency is not asked for with a signature,
-            or may not be asked for now.
+        NotApprovedError: a schedule is none of the site's; a signed request does not count; an emergency is
+            not asked for with a signature, or may not be asked for now.
         StoreError, LedgerError: the store cannot be read.
     """
     first = next(read_ledger(store, wanted.run, site.name), None)
@@ -81,6 +84,7 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
     request = Request(
         wanted.runbook, site, wanted.operation, Requester(""), wanted.hosts, wanted.change_ref,
         emergency=wanted.emergency, override=wanted.override, due=wanted.due, replans=wanted.replans.strip(),
+        flow_run=wanted.flow_run,
     )
     options_of(wanted.runbook).require(wanted.operation.options())
     check_replans(request, store)
@@ -118,13 +122,14 @@ def _reopened(wanted: Wanted, site: Site, opened: Record) -> Request:
         wanted.runbook, site, operation, Requester(said["requester"], said["known"]), said["selection"],
         said["change_ref"], emergency=said.get("emergency", False), signed=said.get("request", ""),
         override=said.get("override", ""), due=said.get("due", 0), replans=said.get("replans", ""),
+        flow_run=wanted.flow_run,
     )
 
 
 def _with_requester(request: Request, wanted: Wanted, store: Store, now: int) -> Request:
     named, site = wanted.requester.strip(), request.site
-    if wanted.schedule:
-        return replace(request, requester=Requester(f"schedule:{wanted.schedule}", SCHEDULE))
+    if wanted.schedule is not None:
+        return replace(request, requester=Requester(f"schedule:{wanted.schedule(site)}", SCHEDULE))
     if named and "@" not in named:  # a person's id has one, a signed line cannot
         line = pasted(named)[0]
         signed = _authenticated(line, request, wanted.run, store, now)

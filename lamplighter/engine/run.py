@@ -23,7 +23,7 @@ from lamplighter.engine.stages import demote_after
 from lamplighter.engine.survey import Surveyed, survey
 from lamplighter.engine.terms import Terms
 from lamplighter.engine.turn import PATIENCE, Means
-from lamplighter.errors import ExistsError, NotApprovedError, SelectionError, SiteError
+from lamplighter.errors import ExistsError, LedgerError, NotApprovedError, SelectionError, SiteError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
@@ -56,7 +56,7 @@ class Run:
     """See the module's docstring.
 
     Attributes:
-        id: `<runbook>-<8 hex>`; names the ledger.
+        id: see `lamplighter.model.runid`; names the ledger.
         request: what is run, where, how, for whom.
         store: the site's.
         ledger: of this run, open for writing.
@@ -82,8 +82,20 @@ class Run:
     journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:
+        """Write down what is run; or go on with it, when it is the same flow run that did.
+
+        Raises:
+            LedgerError: the ledger is another flow run's; nothing was appended.
+        """
         self.journal = Journal(self.ledger)
-        if not self.ledger.records("opened"):
+        opened = self.ledger.last("opened")
+        if opened is not None and opened.fields["flow_run"] != self.request.flow_run:
+            raise LedgerError(
+                f"the flow run {opened.fields['flow_run']} wrote it, and this one is {self.request.flow_run}",
+                where=f"ledger of {self.id}", changed="Nothing was changed",
+                advice=f"To go on with that run: lamplighter resume {self.id}. Otherwise start another one",
+            )
+        if opened is None:
             self.journal.record(
                 "opened", site=self.site.name, runbook=self.request.runbook.id,
                 owner=str(self.request.runbook.owner), requester=self.request.requester.id,
@@ -91,7 +103,7 @@ class Run:
                 change_ref=self.request.change_ref, options=self.request.operation.options(),
                 code=lamplighter.__version__, emergency=self.request.emergency,
                 request=recordable(self.request.signed, MAX_LINE), override=self.request.override,
-                due=self.request.due, replans=self.request.replans,
+                due=self.request.due, replans=self.request.replans, flow_run=self.request.flow_run,
             )
 
     @property

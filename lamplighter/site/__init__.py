@@ -70,7 +70,7 @@ class Deployment:
 
     Attributes:
         runbook: its id.
-        name: tells several deployments of one runbook apart; empty for an only one.
+        name: says what it does, as Prefect shows it behind the runbook: `web-prod-monthly`.
         hosts: an Ansible host pattern.
         options: parameters of the flow; no secrets, they stand in Prefect in the clear.
         schedules: when it starts; empty for on demand only.
@@ -392,4 +392,5 @@ def _deployments(entry: SiteEntry) -> Iterator[Deployment]:
             Schedule(rule.cron or "", rule.rrule or "", rule.time_zone or entry.time_zone, rule.active)
             for rule in one.schedules
         )
-        yield Deployment(one.runbook, one.name or "", one.hosts, one.options, schedules)
+        name = one.name or f"{one.runbook}-{entry.name}"
+        yield Deployment(one.runbook, name, one.hosts, one.options, schedules)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 
 from dateutil.rrule import rrulestr  # type: ignore[import-untyped]  # its stubs are not among the dependencies
 
-from lamplighter.model.cron import FIELDS, ITEM, number
 from lamplighter.model.selection import closest
 
+MONTHS = {name: number for number, name in enumerate(
+    ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1)}
+DAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
+FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("minute", 0, 59, {}), ("hour", 0, 23, {}), ("day of month", 1, 31, {}), ("month", 1, 12, MONTHS),
+    ("day of week", 0, 7, DAYS),
+)
+ITEM = re.compile(r"(?:(?P<any>\*)|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d{1,4}))?", re.ASCII)
 MAX_RRULE = 6500  # characters; Prefect takes no longer ones
 
 
@@ -41,9 +49,14 @@ def _is_item(item: str, low: int, high: int, words: dict[str, int]) -> bool:
         return False
     if match["any"]:
         return True
-    first = number(match["first"], words)
-    last = first if match["last"] is None else number(match["last"], words)
+    first = _number(match["first"], words)
+    last = first if match["last"] is None else _number(match["last"], words)
     return low <= first <= last <= high
+
+
+def _number(text: str, words: dict[str, int]) -> int:
+    """A number as written, or the month or day that a name stands for; -1 for neither."""
+    return int(text[:9]) if text.isdecimal() else words.get(text.lower(), -1)
 
 
 def rrule_problem(text: str) -> str:

@@ -103,7 +103,7 @@ class DeploymentEntry(Strict):
     runbook: Slug
     """Its id."""
     name: Slug | None = None
-    """Tells several deployments of one runbook apart."""
+    """Says what it does, in Prefect's lists: `web-prod-monthly`; the runbook and the site when left out."""
     hosts: Annotated[str, StringConstraints(min_length=1)] = "all"
     """An Ansible host pattern: `web`, `prod:!db1`."""
     options: dict[str, Any] = {}

@@ -41,9 +41,9 @@ def _measure(folder: Path) -> list[Row]:
 
 def _patch(site: DemoSite, stack: PrefectStack) -> list[Row]:
     api = PrefectApi(stack)
-    flow_run = api.start("demo", hosts="all", requester=REQUESTER)
+    flow_run = api.start("all-weekly", hosts="all", requester=REQUESTER)
     api.until(flow_run, "Suspended", seconds=180)
-    run = f"patch-linux-{flow_run.replace('-', '')[:8]}"
+    run = api.run_id(flow_run)
     stack.lamplighter("approve", run, "--key", str(site.key(APPROVERS[0])), "--yes")
     ended = api.until(flow_run, seconds=300)
     if ended["state"]["message"] != f"{HOSTS} changed":

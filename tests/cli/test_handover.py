@@ -17,7 +17,8 @@ from lamplighter.model.canonical import sha256
 from tests.storekit import a_store, store_line
 
 ROOT = Path(__file__).parents[2]
-ASHA, PRIYA = "asha.patel@internal.example", "priya.nair@msp.example"
+ASHA, KIRAN = "asha.patel@internal.example", "kiran.shah@internal.example"
+PRIYA = "priya.nair@msp.example"
 
 
 class Place:
@@ -28,7 +29,7 @@ class Place:
         self.store = a_store(tmp_path / "store")
         self.keys = {}
         lines = []
-        for person in (ASHA, PRIYA):
+        for person in (ASHA, KIRAN, PRIYA):
             key = tmp_path / person.split(".", maxsplit=1)[0]
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)]
             subprocess.run(command, check=True)
@@ -93,7 +94,9 @@ def test_the_calendar_as_text_json_and_file(place: Place, capsys: pytest.Capture
     file = icalendar.Calendar.from_ical(told(capsys, "calendar", "demo", "--ics"))
     names = {str(event["SUMMARY"]) for event in file.walk("VEVENT")}
     assert "window: saturday-night" in names
-    assert not any("patch-linux" in name for name in names), "its schedule is switched off"
+    assert "run: patch-linux/all-weekly" in names
+    place.edit("site.yaml", 'cron: "30 10', 'active: false, cron: "30 10')
+    assert "run: patch-linux/all-weekly" not in told(capsys, "calendar", "demo", "--ics"), "switched off"
     assert "exclude each other" in told(capsys, "calendar", "demo", "--ics", "--json", code=2)
     (place.folder / "calendar.yaml").unlink()
     place.edit("site.yaml", r"(?s)deployments:.*?\n\n#", "deployments: []\n\n#")

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.lab.demo_site import HOSTS, REQUESTER, DemoSite
 from tests.lab.errors import LabError
 from tests.lab.estate import Estate
+from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import BIN, ROOT, PrefectStack
 from tests.lab.spec import HostSpec
 
@@ -135,11 +136,11 @@ def _stack(site: DemoSite) -> PrefectStack:
 def _start(stack: PrefectStack) -> str:
     """Start the deployment as an operator would in the UI. Returns: the run's id."""
     answer = stack.prefect(
-        "deployment", "run", "patch-linux/demo", "--param", f"requester={REQUESTER}",
+        "deployment", "run", "patch-linux/all-weekly", "--param", f"requester={REQUESTER}",
         "--param", "change_ref=CHG-1042",
     )
     flow_run = next(word for word in answer.split() if len(word) == 36 and word.count("-") == 4)
-    return f"patch-linux-{flow_run.replace('-', '')[:8]}"
+    return PrefectApi(stack).run_id(flow_run)
 
 
 def _follow(stack: PrefectStack, run: str, until: set[str]) -> str:
@@ -179,7 +180,7 @@ def _by_hand(stack: PrefectStack, site: DemoSite, run: str) -> None:
 def _explore(stack: PrefectStack, site: DemoSite) -> str:
     return (
         f"server, worker and hosts stay up. Look around: {stack.url}/v2/runs\n"
-        f"    on demand:  {stack.url}/v2/deployments, patch-linux/demo, Run\n"
+        f"    on demand:  {stack.url}/v2/deployments, patch-linux/all-weekly, Run\n"
         f"    a host:     ssh -i {site.estate.client_key} ops@{site.estate['web1'].address}\n"
         "    the end:    make demo-down"
     )

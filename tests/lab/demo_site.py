@@ -9,12 +9,14 @@ from typing import Any
 
 import yaml
 
-from lamplighter.derive.catalogue import named
+from lamplighter.derive.catalogue import discover, named
+from lamplighter.derive.prefect_yaml import prefect_yaml
 from lamplighter.engine.provenance import code_digest
 from lamplighter.engine.stages import keep_decision
 from lamplighter.model.canonical import sha256
 from lamplighter.model.stage import NAMESPACE, Decision, Stage
 from lamplighter.signing import sign_line
+from lamplighter.site import load_site
 from tests.lab.estate import Estate
 from tests.lab.keys import make_key, public_line
 from tests.storekit import a_store, store_entry
@@ -67,6 +69,10 @@ class DemoSite:
         self._edit("site.yaml", self._site)
         self._edit("hosts.yaml", self._hosts)
 
+    def prefect_yaml(self) -> str:
+        """The text of a `prefect.yaml` with its deployments."""
+        return prefect_yaml(discover(ROOT), [load_site(self.path)])
+
     def _hand_over(self) -> None:
         """Internal IT signs the handover that responsibilities.yaml declares; nothing is changed without."""
         now = int(time.time())
@@ -85,7 +91,8 @@ class DemoSite:
     def _site(self, site: dict[str, Any]) -> None:
         site["store"] = store_entry(self.store)
         if not self._is_the_demos:
-            site["deployments"] = []  # they name the demo's own groups
+            hosts = {"hosts": "all", "schedules": []}  # theirs are the demo's own groups
+            site["deployments"] = [one | hosts for one in site["deployments"]]
         site.update(self._changes)
 
     def _hosts(self, inventory: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def take(stack: PrefectStack, site: DemoSite, out: Path) -> list[Path]:
     """
     api = PrefectApi(stack)
     with Browser(stack.url, out, WIDTH, HEIGHT) as browser:
-        browser.open_start(str(api.post("deployments/name/patch-linux/demo")["id"]))
+        browser.open_start(str(api.post("deployments/name/patch-linux/all-weekly")["id"]))
         browser.fill(browser.page, "change_ref", "CHG-1042")
         browser.fill(browser.page, "requester", REQUESTER)
         pictures = [browser.shot("start")]
@@ -60,7 +60,7 @@ def take(stack: PrefectStack, site: DemoSite, out: Path) -> list[Path]:
         form.get_by_label("Select Decision").scroll_into_view_if_needed()
         browser.choose(form, "approve")
         line = stack.lamplighter(
-            "approve", f"patch-linux-{flow_run.replace('-', '')[:8]}", "--yes", "--print",
+            "approve", api.run_id(flow_run), "--yes", "--print",
             "--key", str(site.key(APPROVER)),
         )
         browser.fill(form, "Approval line", line)

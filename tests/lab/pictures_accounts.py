@@ -43,7 +43,7 @@ def take(stack: PrefectStack, out: Path) -> list[Path]:
     """
     api = PrefectApi(stack)
     with Browser(stack.url, out, WIDTH, FORM_HEIGHT) as browser:
-        browser.open_start(str(api.post("deployments/name/reset-password/demo")["id"]))
+        browser.open_start(str(api.post("deployments/name/reset-password/service-desk")["id"]))
         for label, text in TYPED.items():
             browser.fill(browser.page, label, text)
         browser.choose(browser.page, "call-back", "verified")

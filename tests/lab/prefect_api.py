@@ -5,8 +5,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from lamplighter.model.runid import run_id
 from tests.lab.errors import LabError
 from tests.lab.prefect_stack import PrefectStack
 
@@ -40,6 +43,11 @@ class PrefectApi:
         """Read a flow run."""
         value: dict[str, Any] = self.post(f"flow_runs/{flow_run}")
         return value
+
+    def run_id(self, flow_run: str) -> str:
+        """What the product calls a patch run. Params: flow_run, Prefect's id of it."""
+        due = datetime.fromisoformat(self.run(flow_run)["expected_start_time"])
+        return run_id("patch-linux", UUID(flow_run), int(due.timestamp()))
 
     def until(self, flow_run: str, *names: str, seconds: float = 120) -> dict[str, Any]:
         """Wait until a run's state has one of these names, or is final. Returns: the run.
