@@ -217,6 +217,10 @@ class RefusedError(LamplighterError):
     """The operation declined before it changed anything: a lock, a full disk, a failed preflight."""
 
 
+class DriftedError(LamplighterError):
+    """What the plan was made for is not so any more; nothing was begun."""
+
+
 class UnusableError(LamplighterError):
     """The host answers, but its state cannot be read well enough to plan for it."""
 

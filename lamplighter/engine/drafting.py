@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import lamplighter
+from lamplighter.engine.binding import Bind
 from lamplighter.engine.fanout import unexpected
 from lamplighter.engine.survey import Surveyed
 from lamplighter.engine.targets import Targets, targets_of
@@ -146,7 +147,8 @@ def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float, 
         LimitExceededError: it would touch more hosts than the runbook or site allows, or no worker could
             read it back.
     """
-    host_plans = [_host_plan(request.operation, seen) for seen in surveyed]
+    bind = request.targets.binder()
+    host_plans = [_host_plan(request.operation, seen, bind) for seen in surveyed]
     plan = build_plan(
         request.runbook, order(request, run, stage, int(now)), host_plans,
         request.targets.fleet(request.selection), now=int(now), nonce=secrets.token_hex(16),
@@ -164,13 +166,16 @@ def draft(request: Request, run: str, surveyed: Sequence[Surveyed], now: float, 
     return plan
 
 
-def _host_plan(operation: Operation[Any], seen: Surveyed) -> HostPlan:
+def _host_plan(operation: Operation[Any], seen: Surveyed, bind: Bind) -> HostPlan:
     """What is to be done on one host. What cannot be planned or written down is that host's row, no more."""
     name = seen.host.name
     if seen.facts is None:
         return HostPlan(name, reason=recordable(seen.message) or "no answer", end=seen.end)
     try:
         plan = operation.plan(seen.host, seen.facts)
+        if plan.steps:
+            bound = bind(seen.host)
+            plan = replace(plan, reach=recordable(bound.reach), bound=bound.digest)
         canonical(asdict(plan))
         check_fields("facts", {"host": name, "relevant": seen.facts.relevant()})
     except LamplighterError as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import lamplighter
+from lamplighter.engine.binding import bound_connect
 from lamplighter.engine.drafting import Request, draft, window_of
 from lamplighter.engine.ending import Ending, conclude
 from lamplighter.engine.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key, stored_plan
@@ -167,9 +168,13 @@ class Run:
             digest = sha256(data)
             self.store.put_new(plan_key(digest), data)
             described = {host.host for host in plan.hosts if host.facts}
+            bind = self.request.targets.binder()
             self.journal.record_many([
                 *(
-                    ("facts", {"host": seen.host.name, "relevant": seen.facts.relevant()})
+                    ("facts", {
+                        "host": seen.host.name, "relevant": seen.facts.relevant(),
+                        "bound": dict(bind(seen.host).parts),
+                    })
                     for seen in surveyed
                     if seen.facts is not None and seen.host.name in described
                 ),
@@ -327,12 +332,14 @@ class Run:
         self, progress: Progress = lambda _: None, tick: Callable[[], None] = lambda: None
     ) -> Rollout:
         """What carries the plan's waves out."""
+        targets, plan = self.request.targets, self.plan()
+        connect = bound_connect(self.connect, targets.binder(), plan, self.history.bound)
         means = Means(
-            self.id, self.request.operation, self.connect, self.journal, self.leases, self.guard, self.pause,
+            self.id, self.request.operation, connect, self.journal, self.leases, self.guard, self.pause,
             self.patience,
         )
         return Rollout(
-            self.plan(), self.request.targets.planned(self.plan()), means, progress, tick, self.sleep,
+            plan, targets.planned(plan), means, progress, tick, self.sleep,
             self.clock,
         )
 

@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from lamplighter.engine.binding import Bind, Binding, bind_host, bind_values
 from lamplighter.errors import SelectionError
-from lamplighter.model.inventory import Host
+from lamplighter.model.inventory import SSH_CONNECTIONS, Host
 from lamplighter.model.plan import Plan
 from lamplighter.model.runbook import On, Runbook
 from lamplighter.site import Site
+from lamplighter.site.directory import load_directory
+from lamplighter.transports.ssh_hostkeys import KnownHosts
 
 LONGEST_ACCOUNT = 256
 """Characters of a login, principal name or mail address as somebody may type it."""
@@ -34,6 +37,13 @@ class Targets(Protocol):
 
     def planned(self, plan: Plan) -> Mapping[str, Host]:
         """The targets of a plan as they are now, by name, and how they are to be reached."""
+
+    def binder(self) -> Bind:
+        """What reads what decides where a plan takes effect; see `lamplighter.engine.binding`.
+
+        Raises:
+            SiteError: the files it is read from have mistakes.
+        """
 
     def timed(self, targets: Iterable[Host]) -> tuple[Host, ...]:
         """Those whose maintenance windows and freezes bind the run."""
@@ -58,6 +68,17 @@ class Hosts:
         """The inventory, with today's variables."""
         del plan
         return self.site.inventory.hosts
+
+    def binder(self) -> Bind:
+        """By each host's variables and pinned keys."""
+        known = KnownHosts.read(self.site.host_keys)
+
+        def bind(host: Host) -> Binding:
+            names = (host.name, host.address)
+            pins = known.pins(host.name, names, host.port) if host.connection in SSH_CONNECTIONS else None
+            return bind_host(host, tuple(key.fingerprint for key in pins.keys) if pins else ())
+
+        return bind
 
     def timed(self, targets: Iterable[Host]) -> tuple[Host, ...]:
         """All of them."""
@@ -93,6 +114,13 @@ class Accounts:
             } if one.steps else {})
             for one in plan.hosts
         }
+
+    def binder(self) -> Bind:
+        """By the whole of `directory.yaml`: servers, bases, who is protected, where passwords go."""
+        entry = load_directory(self.site.path).entry
+        servers = ", ".join(one.address for one in entry.servers)
+        bound = bind_values(f"{entry.base} on {servers}", entry.model_dump(mode="json"))
+        return lambda _: bound
 
     def timed(self, targets: Iterable[Host]) -> tuple[Host, ...]:
         """None: people need their passwords outside of maintenance windows above all."""

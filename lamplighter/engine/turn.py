@@ -22,6 +22,7 @@ from lamplighter.engine.journal import Journal
 from lamplighter.errors import (
     AuthFailedError,
     CertificateError,
+    DriftedError,
     HostKeyError,
     LamplighterError,
     LeaseHeldError,
@@ -143,6 +144,8 @@ class Turn:
             return None
         except NotApprovedError as error:
             return self.leave(Terminal.SKIPPED, f"not touched: {error.message}", error.message)
+        except DriftedError as error:
+            return self.leave(Terminal.DRIFTED, str(error))
         except (LeaseHeldError, RefusedError) as error:
             return self.leave(Terminal.REFUSED, str(error))
         except TransportError as error:

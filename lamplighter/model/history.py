@@ -43,6 +43,7 @@ class History:
         started: waves that began.
         soaked: waves whose soak is over.
         facts: host to the relevant facts its plan was made from.
+        bound: host to the parts of what its plan is bound to (`lamplighter.engine.binding`).
         approvals: approval lines received, in order.
         claims: what came with them and cannot be known: who, which decision, why.
         asked, answered: numbers of the gate's questions and answers.
@@ -63,6 +64,7 @@ class History:
     started: set[int] = field(default_factory=set)
     soaked: set[int] = field(default_factory=set)
     facts: dict[str, Mapping[str, Json]] = field(default_factory=dict)
+    bound: dict[str, Mapping[str, str]] = field(default_factory=dict)
     approvals: list[str] = field(default_factory=list)
     against: set[str] = field(default_factory=set)
     claims: list[Mapping[str, Json]] = field(default_factory=list)
@@ -86,6 +88,7 @@ class History:
 
     def _on_facts(self, record: Record) -> None:
         self.facts[record.fields["host"]] = record.fields["relevant"]
+        self.bound[record.fields["host"]] = record.fields["bound"]
 
     def _on_planned(self, record: Record) -> None:
         self.plan = record.fields["plan"]

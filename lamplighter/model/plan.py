@@ -57,6 +57,8 @@ class HostPlan:
     Attributes:
         host: inventory name.
         facts: digest of the relevant facts the steps were made from.
+        reach: how it is reached and as whom, in words, for whoever signs; empty without steps.
+        bound: digest of everything that decides where the steps take effect (`lamplighter.engine.binding`).
         steps: in order; empty when nothing is to be done.
         reason: why there are no steps; required exactly when there are none.
         end: the terminal state of a host without steps: `unchanged`, `refused`, `unreachable` or `skipped`.
@@ -69,6 +71,8 @@ class HostPlan:
     reason: str = ""
     end: Terminal = Terminal.UNCHANGED
     notes: tuple[str, ...] = ()
+    reach: str = ""
+    bound: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.steps) == bool(self.reason):

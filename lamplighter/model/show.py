@@ -168,15 +168,20 @@ def _waves(plan: Plan) -> str:
 
 
 def alike(plan: Plan) -> list[tuple[int, list[str], HostPlan]]:
-    """Hosts of one wave that get the same: what differs is what an approver has to see."""
+    """Hosts of one wave that get the same, with where they are: an approver has to see what differs."""
     by_name = {host.host: host for host in plan.hosts}
     groups: dict[tuple[object, ...], tuple[int, list[str], HostPlan]] = {}
     for wave, names in enumerate(plan.waves, 1):
         for name in names:
             host = by_name[name]
             same = (wave, host.notes, tuple((step.id, step.summary, step.undo) for step in host.steps))
-            groups.setdefault(same, (wave, [], host))[1].append(name)
+            groups.setdefault(same, (wave, [], host))[1].append(placed(host))
     return list(groups.values())
+
+
+def placed(host: HostPlan) -> str:
+    """A target with how it is reached and as whom."""
+    return f"{host.host}: {host.reach}" if host.reach else host.host
 
 
 def _group_row(wave: int, names: list[str], host: HostPlan) -> str:

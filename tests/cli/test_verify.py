@@ -176,7 +176,7 @@ def test_a_plan_that_was_exchanged_is_found(place: Place, call: Call) -> None:
 def test_a_crashed_run_is_open_and_no_problem(place: Place, call: Call) -> None:
     with Ledger.open(place.store, "patch-linux-5", "demo") as ledger:
         ledger.append("opened")
-        ledger.append("facts", host="a", relevant={})
+        ledger.append("facts", host="a", relevant={}, bound={})
     path = place.ledger("patch-linux-5")
     path.write_bytes(path.read_bytes()[:-20])
     code, answer = call("verify", place.root)

@@ -44,7 +44,8 @@ def end(host: str, terminal: str = "changed", wave: int = 2) -> Row:
 
 def good(plan: Plan = PLAN) -> list[Row]:
     return [
-        ("opened", {}), ("facts", {"host": "a", "relevant": {}}), ("planned", {"plan": plan.digest}),
+        ("opened", {}), ("facts", {"host": "a", "relevant": {}, "bound": {}}),
+        ("planned", {"plan": plan.digest}),
         end("d", "unchanged", 0), ("asked", {"number": 1}),
         ("answered", {"number": 1, "approvals": ["line"], "claimed": {}}),
         ("gate", {"passed": True, "plan": plan.digest, "signed": ["x"], "refused": [], "against": []}),

@@ -27,7 +27,7 @@ def said(kind: str, time: int = 0, /, **fields: Any) -> Said:
 PROOF = {"summary": "done", "data": {"n": 1}}
 STORY = [
     said("opened", site="demo"),
-    said("facts", host="a", relevant={"v": 1}),
+    said("facts", host="a", relevant={"v": 1}, bound={}),
     said("planned", plan="sha256:1", hosts=1, waves=1),
     said("host", host="z", terminal="unchanged", message="up to date", wave=0),
     said("asked", number=1, plan="sha256:1"),
