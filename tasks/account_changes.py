@@ -10,39 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from lamplighter.errors import RefusedError, RemoteFailedError
-from lamplighter.model.address import pick_address
 from lamplighter.model.canonical import Json, JsonObject
-from lamplighter.model.directory import Directory, Hidden
+from lamplighter.model.directory import Directory
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Health, Outcome, StepResult
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.secrets import Secret
-from tasks.accounts import AccountFacts, Claims, Guard, judge_reset, plain, plan_reset, plan_unlock, refusals
+from tasks.account_looks import addressed, declining, elsewhere, look, prove
+from tasks.account_plans import judge_reset, plan_reset, plan_unlock
+from tasks.account_system import AccountSystem, NoDirectory
+from tasks.accounts import AccountFacts, Claims, Guard, plain, refusals
 from tasks.passwords import PasswordPolicy, Style, generate
-
-
-class AccountSystem(Protocol):
-    """What a kind of directory can do: `tasks.active_directory`, `tasks.openldap`."""
-
-    def find(self, wanted: str, session: Directory) -> str:
-        """The pin of exactly one account, or `RefusedError` with what was found."""
-
-    def read(self, pin: str, session: Directory, now: float) -> AccountFacts:
-        """The facts of an account."""
-
-    def mark(self, pin: str, session: Directory) -> Mapping[str, Json]:
-        """What changes whenever the password is set."""
-
-    def reset(self, pin: str, secret: Hidden, session: Directory, *, unlock: bool) -> None:
-        """Set the password, to be changed at the next login."""
-
-    def unlock(self, pin: str, session: Directory) -> None:
-        """Take the lockout away."""
-
 
 Keep = Callable[[Step, AccountFacts, Secret], None]
 """Seals the new password for its recipient, durably, before it is set: what was set can then always be
@@ -63,7 +44,7 @@ class ResetPassword:
         clock: seconds since the epoch.
     """
 
-    system: AccountSystem = field(default_factory=lambda: NoDirectory())  # noqa: PLW0108 - defined below
+    system: AccountSystem = field(default_factory=NoDirectory)
     guard: Guard = field(default_factory=Guard)
     keep: Keep = field(default_factory=lambda: _keep_nothing)
     unlock: bool = True
@@ -80,40 +61,45 @@ class ResetPassword:
 
     def survey(self, host: Host, session: Directory) -> AccountFacts:
         """Find the one account and read it, and where its password would be sent; changes nothing."""
-        facts = self.system.read(self.system.find(host.name, session), session, self.clock())
-        return replace(facts, address=_address(self.claims, facts, session))
+        facts = look(self, self.system.find(host.name, session), session)
+        return addressed(facts, self.claims, self.system, session, self.clock())
 
     def plan(self, host: Host, facts: AccountFacts) -> HostPlan:
         """One step, or every rule against it. Pure."""
         return plan_reset(host.name, facts, self.guard, unlock=self.unlock, claims=self.claims)
 
     def apply(self, host: Host, step: Step, session: Directory, unit: str) -> Evidence:  # noqa: ARG002 - a directory has no units
-        """Generate, seal, set, and read back.
+        """Generate, seal, set, read back, and prove by one login that it must be changed.
 
         Raises:
-            RefusedError: nothing was set: the account changed meanwhile, or the password cannot be kept.
-            RemoteFailedError: the directory refused, or does not show what it accepted.
+            RefusedError: nothing was set: the account changed meanwhile, the password cannot be kept, or the
+                directory declined.
+            RemoteFailedError: the directory does not show, or not prove, what it accepted.
             SessionLostError: it is not known whether it was set; the engine probes.
         """
         facts = _again(self, step, session)
         policy = PasswordPolicy(**step.args["policy"])
         secret = generate(policy, self.style, (facts.login, facts.name))
         self.keep(step, facts, secret)
-        self.system.reset(facts.pin, secret, session, unlock=step.args["unlock"] is True)
+        with declining():
+            self.system.reset(facts.pin, secret, session, unlock=step.args["unlock"] is True)
         after = self.system.read(facts.pin, session, self.clock())
-        if problems := _after_reset(after, unlocked=step.args["unlock"] is True):
+        problems = _after_reset(after, unlocked=step.args["unlock"] is True)
+        if problems := problems or prove(after, secret, session):
             raise RemoteFailedError(
                 f"the directory accepted the password of {plain(facts.login)}, but {problems[0]}",
                 where=session.server,
-                changed="The password was set",
-                advice="Look at the account before the password is handed out",
+                changed="The password was set, and is handed to nobody",
+                advice="Look at the account, and at its password policy, before it is reset again",
             )
         return _evidence("set a new password, to be changed at the next login", after, facts.mark)
 
     def probe(self, host: Host, step: Step, session: Directory, unit: str) -> Outcome:  # noqa: ARG002 - as `apply`
-        """Tell by its mark whether the password was set; never by a test login. Never None."""
+        """Tell by its mark whether the password was set, as it is sealed by then; never None."""
         _require_server(step, session)
-        return judge_reset(step.args["mark"], self.system.mark(step.args["pin"], session))
+        facts = self.system.read(step.args["pin"], session, self.clock())
+        held = facts.must_change and not facts.unchangeable
+        return judge_reset(step.args["mark"], facts.mark, must_change=held)
 
     def verify(self, host: Host, plan: HostPlan, session: Directory) -> Health:  # noqa: ARG002 - one account
         """Whether the account is as a reset leaves it, or its owner has changed the password since."""
@@ -136,7 +122,7 @@ class UnlockAccount:
         clock: seconds since the epoch.
     """
 
-    system: AccountSystem = field(default_factory=lambda: NoDirectory())  # noqa: PLW0108 - defined below
+    system: AccountSystem = field(default_factory=NoDirectory)
     guard: Guard = field(default_factory=Guard)
     claims: Claims = field(default_factory=Claims)
     clock: Callable[[], float] = field(default=time.time)
@@ -146,8 +132,12 @@ class UnlockAccount:
         return {}
 
     def survey(self, host: Host, session: Directory) -> AccountFacts:
-        """Find the one account and read it; changes nothing."""
-        return self.system.read(self.system.find(host.name, session), session, self.clock())
+        """Find the one account and read it, here and on every other server; changes nothing.
+
+        The server it is locked on is the one to unlock it on: wrong passwords are counted by each for itself.
+        """
+        facts = look(self, self.system.find(host.name, session), session)
+        return elsewhere(self, facts, session)
 
     def plan(self, host: Host, facts: AccountFacts) -> HostPlan:
         """One step, or why it would not help or is not allowed. Pure."""
@@ -162,7 +152,8 @@ class UnlockAccount:
             SessionLostError: it is not known whether it was done; the engine probes.
         """
         facts = _again(self, step, session)
-        self.system.unlock(facts.pin, session)
+        with declining():
+            self.system.unlock(facts.pin, session)
         after = self.system.read(facts.pin, session, self.clock())
         if after.locked:
             raise RemoteFailedError(
@@ -187,55 +178,14 @@ class UnlockAccount:
         return Health(tuple(f"{plain(one.login)} is locked again" for one in facts if one.locked))
 
 
-class NoDirectory:
-    """An `AccountSystem` that is none: what an operation has that was made only to name its options."""
-
-    def find(self, wanted: str, session: Directory) -> str:
-        """Refuse."""
-        raise _none(wanted, session)
-
-    def read(self, pin: str, session: Directory, now: float) -> AccountFacts:
-        """Refuse."""
-        raise _none(pin, session, now)
-
-    def mark(self, pin: str, session: Directory) -> Mapping[str, Json]:
-        """Refuse."""
-        raise _none(pin, session)
-
-    def reset(self, pin: str, secret: Hidden, session: Directory, *, unlock: bool) -> None:
-        """Refuse."""
-        raise _none(pin, secret, session, unlock)
-
-    def unlock(self, pin: str, session: Directory) -> None:
-        """Refuse."""
-        raise _none(pin, session)
-
-
-def _none(*_: object) -> RefusedError:
-    return RefusedError("no directory is given", changed="Nothing was changed")
-
-
 def _keep_nothing(*_: object) -> None:
     raise RefusedError("nothing keeps the password for its user", changed="Nothing was changed")
-
-
-def _address(claims: Claims, facts: AccountFacts, session: Directory) -> str:
-    """Where the password would be mailed to; empty when there is nothing, or it is not mailed.
-
-    What is no address is given as it stands, so that it can be told and mended.
-    """
-    dn, attribute = {
-        "manager": (facts.manager, "mail"), "alternate": (facts.dn, claims.alternate),
-    }.get(claims.way, ("", ""))
-    entry = session.get(dn, (attribute,)) if dn and attribute else None
-    values = entry.texts(attribute) if entry else ()
-    return pick_address(values) or ", ".join(sorted(values))[:200]
 
 
 def _again(operation: ResetPassword | UnlockAccount, step: Step, session: Directory) -> AccountFacts:
     """The account's facts, on the server of the plan, still allowed, its password set by nobody since."""
     _require_server(step, session)
-    facts = operation.system.read(step.args["pin"], session, operation.clock())
+    facts = look(operation, step.args["pin"], session)
     if against := refusals(facts, operation.guard):
         raise RefusedError(
             "; ".join(str(one) for one in against), where=session.server, changed="Nothing was changed"

@@ -27,14 +27,16 @@ from lamplighter.notify.send import Send, deliver, send_by_apprise
 from lamplighter.rates import HOUR, Rates
 from lamplighter.secrets import Resolve, Secret, resolve
 from lamplighter.site import Site
-from lamplighter.site.directory import SiteDirectory, load_directory
+from lamplighter.site.directory import DirectoryEntry, SiteDirectory, load_directory
 from lamplighter.site.notify import Notify, load_notify
 from lamplighter.store import Store, open_store
 from lamplighter.transports.ldap import LdapTransport
-from tasks.account_changes import AccountSystem, ResetPassword, UnlockAccount
+from tasks.account_changes import ResetPassword, UnlockAccount
+from tasks.account_system import AccountSystem
 from tasks.accounts import RESET, AccountFacts, Claims, Guard, way_words
 from tasks.active_directory import ActiveDirectory
 from tasks.openldap import OpenLdap
+from tasks.owners_marks import Marks
 from tasks.passwords import Style
 
 TELL_SECONDS = 20.0
@@ -80,21 +82,16 @@ class AccountDesk:
 
     @property
     def system(self) -> AccountSystem:
-        """The directory's kind. VIP groups are looked for among the protected ones."""
-        rules = self.directory.entry
-        groups = (*rules.protected_groups, *rules.vip.groups)
-        if rules.kind == "openldap":
-            return OpenLdap(rules.default_policy or "", groups)
-        return ActiveDirectory(groups)
+        """The directory's kind."""
+        return system_of(self.directory.entry)
 
     @property
     def guard(self) -> Guard:
         """Whom the site lets be touched. A group that is both protected and VIP is protected."""
         rules = self.directory.entry
-        protected = {one.lower() for one in rules.protected_groups}
-        vip = frozenset(one.lower() for one in rules.vip.groups) - protected
         return Guard(
-            tuple(rules.delegated), frozenset(rules.denied), vip, rules.vip.rule == "internal-only"
+            tuple(rules.delegated), tuple(rules.denied), tuple(rules.protected_groups),
+            tuple(rules.vip.groups), rules.vip.rule == "internal-only",
         )
 
     @contextmanager
@@ -205,6 +202,15 @@ def open_desk(site: Site, store: Store | None = None) -> AccountDesk:
     """
     store = store or open_store(site.store)
     return AccountDesk(site, store, load_directory(site.path), load_notify(site.path, site.people))
+
+
+def system_of(rules: DirectoryEntry) -> AccountSystem:
+    """The kind of directory a `directory.yaml` describes."""
+    marks = Marks({one.attribute: frozenset(map(str.lower, one.values)) for one in rules.disabled})
+    if rules.kind == "openldap":
+        step = frozenset(map(str, rules.kept_in_step))
+        return OpenLdap(rules.default_policy or "", rules.groups or "", marks, step)
+    return ActiveDirectory(marks)
 
 
 def remember_claims(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Accounts of a directory: what is known of one, when a reset is refused, why a login fails. Pure.
+"""Accounts of a directory: what is known of one, and when a reset is refused. Pure.
 
 Whoever can make the helpdesk reset a password owns the account. So the rules come first, each has a name, all
 that apply are told, and what cannot be read counts against the reset.
@@ -10,15 +10,11 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
 
 from lamplighter.errors import RefusedError
 from lamplighter.model.address import is_address
 from lamplighter.model.canonical import Json, JsonObject
 from lamplighter.model.directory import Entry
-from lamplighter.model.dn import within_any
-from lamplighter.model.outcome import Evidence, Outcome, StepResult, Terminal
-from lamplighter.model.plan import HostPlan, Step
 from lamplighter.transports.text import clean
 from tasks.passwords import PasswordPolicy
 
@@ -26,7 +22,6 @@ SHOWN = 5
 """Accounts listed when a name fits several."""
 
 RESET, UNLOCK = "reset", "unlock"
-_REGULAR = 3
 
 
 class Rule(StrEnum):
@@ -46,6 +41,10 @@ class Rule(StrEnum):
     INTERNAL_ONLY = "internal-only"  # a VIP, whom internal IT serves itself
     NO_ADDRESS = "no-address"  # nowhere to send the new password to
     LOCKED_BY_ADMIN = "locked-by-administrator"  # on purpose, so not for the helpdesk
+    SETTINGS = "mistake-in-settings"  # a line of directory.yaml names nobody
+    ELSEWHERE = "password-elsewhere"  # another login would keep the old password
+    BARRED = "login-barred"  # no password would let it in
+    NO_RIGHT = "no-right"  # the server would not let the service account do it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +60,23 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What the site lets be touched.
+    """What the site lets be touched: the lines of its `directory.yaml`, as they stand there.
+
+    What they name is the server's to say, see `tasks.lines` and `tasks.groups`; it stands in the facts.
 
     Attributes:
         delegated: DNs of the OUs whose accounts may be reset; none means none.
         denied: logins and pins of accounts, and DNs of accounts or OUs, that may not.
-        vip: DNs, in lower case, of the groups among the protected ones whose members are signed for each
-            time; that they are protected is known by their being found.
+        protected: DNs of groups, besides the directory's own administrators', whose members may not.
+        vip: DNs of groups whose members are signed for each time.
         vip_refused: such members are internal IT's alone.
     """
 
     delegated: tuple[str, ...] = ()
-    denied: frozenset[str] = frozenset()
-    vip: frozenset[str] = frozenset()
+    denied: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    vip: tuple[str, ...] = ()
     vip_refused: bool = False
-
-    def vip_of(self, facts: AccountFacts) -> tuple[str, ...]:
-        """The VIP groups an account is in."""
-        return tuple(one for one in facts.protected if one.lower() in self.vip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +99,8 @@ class Claims:
         """A password that can go nowhere is not set."""
         if self.way not in {"manager", "alternate"}:
             return ()
-        if is_address(facts.address):
-            return ()
-        why = "the directory has no mail address to send it to"
-        if facts.address:
-            why = f"what the directory has to send it to is not one mail address: {facts.address}"
-        return (Refusal(Rule.NO_ADDRESS, plain(f"{why} ({self.way})")),)
+        why = facts.no_address or ("" if is_address(facts.address) else "the directory has no mail address")
+        return (Refusal(Rule.NO_ADDRESS, plain(f"{why} ({self.way})")),) if why else ()
 
     def args(self, facts: AccountFacts) -> dict[str, Json]:
         """For the plan's step."""
@@ -134,22 +128,38 @@ class AccountFacts:
 
     Attributes:
         pin: objectGUID or entryUUID; stays the same when the account is renamed or moved.
-        dn, login, name, mail, manager: as they are now.
+        dn, login, name, manager: as they are now.
         server: where it was read; what is written must be read there.
+        logins: every name it logs in by.
+        mails: its addresses.
+        person: it is a person's entry.
         missing: attributes that a decision needs and that could not be read.
-        protected: names or SIDs of protected groups it is in, through any number of groups.
+        unjudged: why a rule cannot be judged, a sentence each.
+        mistakes: lines of the settings that name nobody, and could concern this account.
+        notes: what else whoever reads the plan is told.
+        protected: protected groups it is in, through any number of groups.
+        vip: VIP groups it is in.
+        denied: lines of the deny list that mean it.
+        delegated: it is in an OU that was delegated.
         admin_count, built_in: see `Rule`.
         service: what marks it as no person's.
         disabled, expired, locked, admin_locked: its state.
+        ended: its owner's mark that it is not to be used, other than the directory's own.
+        barred: why no password would let it in now, a decision that is told and never lifted.
+        idle: that it was not used for too long, as a password policy counts it.
+        lacking: rights that the service account lacks on it.
+        read_only: the server refers changes to another one.
+        elsewhere: other logins of its owner that would keep their password.
         must_change, password_expired: its password's state.
         unchangeable: why its owner cannot be made to change the password; empty when they can.
+        unasked: what is not known of why a login fails, and why.
+        away: what other servers of the directory say of it.
         mark: changes whenever the password is set, for proof and for drift.
         failures: wrong passwords the directory has counted since the last right one.
         failed_at: when, in seconds since the epoch, as far as it is kept; oldest first.
         policy: what its password must be.
         hints: what else the directory knows that helps to find the source of lockouts.
-        address: where a new password is to be sent, when it goes by mail: one address, or what the directory
-            has instead of one.
+        address, no_address: where a new password is to be sent by mail, or why nowhere.
     """
 
     pin: str
@@ -157,10 +167,18 @@ class AccountFacts:
     login: str
     server: str
     name: str = ""
-    mail: str = ""
-    manager: str = ""
+    logins: tuple[str, ...] = ()
+    mails: tuple[str, ...] = ()
+    manager: tuple[str, ...] = ()
+    person: bool = True
     missing: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
+    vip: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    delegated: bool = False
     admin_count: bool = False
     built_in: bool = False
     service: tuple[str, ...] = ()
@@ -168,27 +186,47 @@ class AccountFacts:
     expired: bool = False
     locked: bool = False
     admin_locked: bool = False
+    ended: str = ""
+    barred: str = ""
+    idle: str = ""
+    lacking: tuple[str, ...] = ()
+    read_only: bool = False
+    elsewhere: tuple[str, ...] = ()
     must_change: bool = False
     password_expired: bool = False
     unchangeable: str = ""
+    unasked: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
     mark: Mapping[str, Json] = field(default_factory=dict)
     failures: int = 0
     failed_at: tuple[int, ...] = ()
     policy: PasswordPolicy = field(default_factory=PasswordPolicy)
     hints: tuple[str, ...] = ()
     address: str = ""
+    no_address: str = ""
 
     def relevant(self) -> JsonObject:
         """What must not change between plan and apply. Wrong passwords may go on being typed."""
-        return {
-            "pin": self.pin, "dn": plain(self.dn), "login": plain(self.login), "missing": list(self.missing),
-            "protected": [plain(one) for one in self.protected], "admin_count": self.admin_count,
-            "built_in": self.built_in, "service": [plain(one) for one in self.service],
-            "disabled": self.disabled, "expired": self.expired,
-            "locked": self.locked, "admin_locked": self.admin_locked, "unchangeable": self.unchangeable,
-            "address": plain(self.address),
-            "mark": {key: self.mark[key] for key in sorted(self.mark)},
+        lists: dict[str, Json] = {
+            name: [plain(one) for one in getattr(self, name)]
+            for name in (
+                "missing", "unjudged", "mistakes", "protected", "vip", "denied", "service", "lacking",
+                "elsewhere",
+            )
         }
+        texts: dict[str, Json] = {
+            name: plain(getattr(self, name))
+            for name in ("dn", "login", "ended", "unchangeable", "address", "no_address")
+        }
+        states: dict[str, Json] = {
+            name: getattr(self, name)
+            for name in (
+                "delegated", "admin_count", "built_in", "disabled", "expired", "locked", "admin_locked",
+                "read_only",
+            )
+        }
+        mark = {key: self.mark[key] for key in sorted(self.mark)}
+        return {"pin": self.pin, "barred": bool(self.barred), "mark": mark, **lists, **texts, **states}
 
 
 def plain(text: str) -> str:
@@ -202,149 +240,26 @@ def refusals(facts: AccountFacts, guard: Guard) -> tuple[Refusal, ...]:
 
 
 def _refusals(facts: AccountFacts, guard: Guard) -> Iterator[Refusal]:
-    vip = guard.vip_of(facts)
-    protected = tuple(one for one in facts.protected if one not in vip)
     cases: tuple[tuple[Rule, object, str], ...] = (
         (Rule.UNREADABLE, facts.missing, f"the service account cannot read {', '.join(facts.missing)}"),
-        (Rule.PROTECTED, protected, f"member, through groups or not, of {', '.join(protected)}"),
-        (Rule.INTERNAL_ONLY, guard.vip_refused and vip, f"internal IT does it itself, for {', '.join(vip)}"),
+        (Rule.UNREADABLE, facts.unjudged, "; ".join(facts.unjudged)),
+        (Rule.SETTINGS, facts.mistakes, "; ".join(facts.mistakes)),
+        (Rule.PROTECTED, facts.protected, f"member, through groups or not, of {', '.join(facts.protected)}"),
+        (Rule.INTERNAL_ONLY, guard.vip_refused and facts.vip,
+         f"internal IT does it itself, for {', '.join(facts.vip)}"),
         (Rule.ADMIN_COUNT, facts.admin_count, "adminCount is set: it is, or was, an administrator"),
         (Rule.BUILT_IN, facts.built_in, "it came with the directory"),
         (Rule.SERVICE, facts.service, f"it is no person's: {', '.join(facts.service)}"),
         (Rule.DISABLED, facts.disabled, "it was disabled, which is somebody's decision, and no lockout"),
+        (Rule.DISABLED, facts.ended, f"its owner ended it: {facts.ended}"),
         (Rule.EXPIRED, facts.expired, "its end date has passed"),
         (Rule.LOCKED_BY_ADMIN, facts.admin_locked, "an administrator locked it, for good"),
-        (Rule.OUTSIDE, not within_any(facts.dn, guard.delegated), "it is in none of the delegated OUs"),
-        (Rule.DENIED, _is_denied(facts, guard), "it is on the site's deny-list"),
+        (Rule.OUTSIDE, not facts.delegated, "it is in none of the delegated OUs"),
+        (Rule.DENIED, facts.denied, f"the site's deny list names it: {', '.join(facts.denied)}"),
+        (Rule.NO_RIGHT, facts.read_only,
+         "this server refers changes to another server: name a writable one in directory.yaml"),
     )
     return (Refusal(rule, plain(why)) for rule, applies, why in cases if applies)
-
-
-def _is_denied(facts: AccountFacts, guard: Guard) -> bool:
-    names = {facts.login.lower(), facts.pin.lower()} - {""}
-    plain = {one.lower() for one in guard.denied if "=" not in one}
-    return bool(names & plain) or within_any(facts.dn, (one for one in guard.denied if "=" in one))
-
-
-class Trouble(StrEnum):
-    """Why a login fails, the first that applies."""
-
-    DISABLED = "disabled"
-    EXPIRED = "expired"
-    LOCKED = "locked"
-    PASSWORD_EXPIRED = "password-expired"  # noqa: S105 - a state
-    MUST_CHANGE = "must-change"
-    WRONG_PASSWORD = "wrong-password"  # noqa: S105 - a state
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """Why a login fails, in a sentence, and what else is known."""
-
-    trouble: Trouble
-    sentence: str
-    hints: tuple[str, ...] = ()
-
-
-def diagnose(facts: AccountFacts) -> Diagnosis:
-    """Say why the account cannot log in. Locked is not disabled."""
-    also = "; it is locked as well" if facts.locked else ""
-    by = "by an administrator" if facts.admin_locked else "by wrong passwords"
-    times = "once" if facts.failures == 1 else f"{facts.failures} times"
-    cases = (
-        (facts.disabled, Trouble.DISABLED, f"the account is disabled, and unlocking does not help{also}"),
-        (facts.expired, Trouble.EXPIRED, f"the account has expired, and unlocking does not help{also}"),
-        (facts.locked, Trouble.LOCKED, f"the account is locked {by}"),
-        (facts.must_change, Trouble.MUST_CHANGE, "the password must be changed at the next login"),
-        (facts.password_expired, Trouble.PASSWORD_EXPIRED, "the password has expired; change it at login"),
-        (facts.failures, Trouble.WRONG_PASSWORD, f"a wrong password was given {times}; it is not locked"),
-        (True, Trouble.NONE, "the directory sees no reason why a login should fail"),
-    )
-    trouble, sentence = next((trouble, sentence) for applies, trouble, sentence in cases if applies)
-    return Diagnosis(trouble, sentence, (*facts.hints, *_pattern(facts.failed_at)))
-
-
-def _pattern(times: Sequence[int]) -> Iterator[str]:
-    """Wrong passwords at even intervals come from a device, not from a person."""
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    if len(times) >= _REGULAR and min(gaps) > 0 and max(gaps) <= 1.2 * min(gaps) + 1:
-        yield (
-            f"wrong passwords came every {round(sum(gaps) / len(gaps))} s, as from a device or service "
-            "with an old password rather than a person"
-        )
-
-
-def plan_reset(
-    target: str, facts: AccountFacts, guard: Guard, *, unlock: bool, claims: Claims | None = None
-) -> HostPlan:
-    """One step that sets a generated password, or every rule against it.
-
-    Args:
-        target: the account as it was asked for.
-        facts: of the account.
-        guard: the site's.
-        unlock: take a lockout away in the same change.
-        claims: what was said of the caller, and where the password goes.
-    """
-    claims = claims or Claims()
-    against = refusals(facts, guard) + claims.refusals(facts)
-    if facts.unchangeable:
-        against += (Refusal(Rule.NO_CHANGE, facts.unchangeable),)
-    if against:
-        return _refused(target, facts, against)
-    lifts = unlock and facts.locked
-    login, dn = plain(facts.login), plain(facts.dn)
-    policy = {**facts.policy.to_json(), "source": plain(facts.policy.source)}
-    summary = f"set a generated password for {login}, to be changed at the next login"
-    step = Step(
-        RESET, "account.reset", summary + (", and unlock the account" if lifts else ""),
-        {**_args(facts, guard), "unlock": lifts, "policy": policy, **claims.args(facts)},
-    )
-    notes = (f"{login} is {dn}", diagnose(facts).sentence, *claims.notes(facts))
-    return HostPlan.of(target, facts, (step,), notes=notes)
-
-
-def plan_unlock(target: str, facts: AccountFacts, guard: Guard, verified: str = "") -> HostPlan:
-    """One step that takes a lockout away, or why that would not help or is not allowed."""
-    against = refusals(facts, guard)
-    if against:
-        return _refused(target, facts, against)
-    found = diagnose(facts)
-    login, dn = plain(facts.login), plain(facts.dn)
-    notes = (f"{login} is {dn}", found.sentence, *map(plain, found.hints))
-    if not facts.locked:
-        return HostPlan.of(target, facts, (), f"{Rule.NOT_LOCKED}: {found.sentence}", notes=notes)
-    step = Step(UNLOCK, "account.unlock", f"unlock {login}", {**_args(facts, guard), "verified": verified})
-    return HostPlan.of(target, facts, (step,), notes=notes)
-
-
-def _refused(target: str, facts: AccountFacts, against: Sequence[Refusal]) -> HostPlan:
-    reason = "; ".join(str(one) for one in against)
-    return HostPlan.of(target, facts, (), reason, end=Terminal.REFUSED, notes=(diagnose(facts).sentence,))
-
-
-def _args(facts: AccountFacts, guard: Guard) -> dict[str, Json]:
-    return {
-        "pin": facts.pin, "login": plain(facts.login), "server": facts.server, "mark": dict(facts.mark),
-        "signed_each_time": bool(guard.vip_of(facts)),
-    }
-
-
-def judge_reset(before: Mapping[str, Json], after: Mapping[str, Json]) -> Outcome:
-    """What became of a reset whose outcome is not known, from the marks before it and now.
-
-    A reset that is not to be seen may still be on its way in the server, so that is never "did not happen".
-    """
-    if before != after:
-        return Outcome(
-            StepResult.OK,
-            Evidence("the password was set since the facts were read", {"before": before, "after": after}),
-        )
-    return Outcome(
-        StepResult.UNKNOWN,
-        Evidence("the directory shows no new password; it is not set again by this run", {"mark": before}),
-    )
 
 
 def require_one(wanted: str, found: Sequence[str]) -> None:
@@ -355,14 +270,21 @@ def require_one(wanted: str, found: Sequence[str]) -> None:
     """
     if len(found) == 1:
         return
-    listed = "; ".join(plain(one) for one in sorted(found)[:SHOWN])
-    listed += "; and more" if len(found) > SHOWN else ""
     raise RefusedError(
         f"{len(found)} accounts have the login, mail address or employee number {wanted!r}"
-        + (f": {listed}" if listed else ""),
+        + (f": {listed(found)}" if found else ""),
         changed="Nothing was changed",
-        advice="Give the exact login" if found else "Check the spelling, and that the account exists",
+        advice="Give the exact login" if found else (
+            "Check the spelling, and that the account exists; type the login alone, such as jane.roe, a mail "
+            "address, or an employee number"
+        ),
     )
+
+
+def listed(found: Sequence[str]) -> str:
+    """What was found, as far as it is shown."""
+    shown = "; ".join(plain(one) for one in sorted(found)[:SHOWN])
+    return shown + ("; and more" if len(found) > SHOWN else "")
 
 
 def require_there(entry: Entry | None) -> Entry:

@@ -28,7 +28,7 @@ from lamplighter.store import open_store
 from lamplighter.transports.ldap import LdapTransport
 from tasks import active_directory, openldap
 from tasks.active_directory import ticks_to_epoch
-from tasks.openldap import ADMIN_LOCK, generalized_time
+from tasks.openldap_state import ADMIN_LOCK, generalized_time
 
 DAY = 86400
 MOST = 100_000

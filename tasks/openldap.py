@@ -1,49 +1,57 @@
 """Accounts in OpenLDAP with a password policy: found, judged, reset, unlocked. Speaks LDAP through a session.
 
-The policy is the overlay slapo-ppolicy(5), after draft-behera-ldap-password-policy. Which policy is the
-default is in the server's own configuration, which a service account does not see: the site says it.
+Which policy is the default is in the server's own configuration, which a service account does not see: the
+site says it, the server is asked whether one is in force, and one login proves it.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 
-from lamplighter.errors import RefusedError, RemoteFailedError, UnusableError
+from lamplighter.errors import RefusedError, RemoteFailedError
 from lamplighter.model.canonical import Json
 from lamplighter.model.directory import (
     Directory,
     Entry,
+    Filter,
     Hidden,
     all_of,
     any_of,
     equals,
     remove,
-    replace,
 )
-from tasks.accounts import AccountFacts, require_one, require_there
-from tasks.passwords import PasswordPolicy
+from lamplighter.model.directory import replace as set_to
+from lamplighter.model.dn import parse_dn
+from lamplighter.model.logins import Answer
+from tasks.accounts import AccountFacts, Guard, listed, require_one, require_there
+from tasks.groups import DoubtError, Who, contexts
+from tasks.judging import judged
+from tasks.openldap_groups import OpenLdapGroups, groups_around, unseen
+from tasks.openldap_state import POLICY, generalized_time, rules_of, state_of
+from tasks.owners_marks import Marks
 
-ADMIN_LOCK = "000001010000Z"
-"""pwdAccountLockedTime of an account that only an administrator may unlock (draft-behera 5.3.3)."""
-
-MOST_GROUPS = 500
-DEEPEST = 20
 _KEYS = ("uid", "mail", "employeeNumber")
 _NEEDED = ("entryUUID", "objectClass", "uid")
+_STATE = ("pwdChangedTime", "pwdReset", "pwdAccountLockedTime", "pwdPolicySubentry")
+"""What must be known for sure, there or not; every version of the overlay has them."""
+_NEWER = ("pwdEndTime", "pwdStartTime")
+"""The same, of slapd 2.5 and later, which are told by their account usability control."""
 _ATTRIBUTES = (
-    *_NEEDED, "displayName", "cn", "sn", "mail", "manager", "pwdChangedTime", "pwdReset",
-    "pwdAccountLockedTime", "pwdFailureTime", "pwdPolicySubentry", "pwdEndTime", "pwdStartTime",
-    "shadowExpire",
-)
-_POLICY = (
-    "pwdMinLength", "pwdMaxLength", "pwdInHistory", "pwdMaxFailure", "pwdLockout", "pwdLockoutDuration",
-    "pwdMaxAge", "pwdMustChange",
+    *_NEEDED, *_STATE, *_NEWER, "displayName", "cn", "sn", "mail", "manager", "pwdFailureTime",
+    "pwdLastSuccess", "pwdAccountTmpLockoutEnd", "shadowExpire", "gidNumber",
+    "sambaNTPassword", "sambaLMPassword", "krbPrincipalName", "krbPrincipalKey", "krb5PrincipalName",
+    "krb5Key",
 )
 _SERVICE_CLASSES = {"applicationprocess", "simplesecurityobject", "device", "account"}
-_DAY = 86400
+_ELSEWHERE = {  # classes and attributes with a password of their own: the schemas of Samba 3, MIT and Heimdal
+    "samba": (("sambasamaccount",), ("sambaNTPassword", "sambaLMPassword"), "Windows file shares (samba)"),
+    "kerberos": (
+        ("krbprincipalaux", "krbprincipal", "krb5principal", "krb5kdcentry"),
+        ("krbPrincipalName", "krbPrincipalKey", "krb5PrincipalName", "krb5Key"), "Kerberos",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,58 +60,123 @@ class OpenLdap:
 
     Attributes:
         default_policy: DN of the password policy of accounts that name none; empty for none known.
-        protected_groups: DNs of groups whose members, through any number of groups, are protected.
+        groups: DN below which groups that hold others are looked for; empty for everywhere.
+        marks: what marks an account that is not to be used.
+        in_step: kinds of other passwords that the server changes along.
         people: object class of a person's account.
     """
 
     default_policy: str = ""
-    protected_groups: tuple[str, ...] = ()
+    groups: str = ""
+    marks: Marks = field(default_factory=Marks)
+    in_step: frozenset[str] = frozenset()
     people: str = "inetOrgPerson"
 
     def find(self, wanted: str, session: Directory) -> str:
         """The pin of the one account with this login, mail or employee number.
 
         Raises:
-            RefusedError: none, or several, which are listed.
+            RefusedError: none, or several, which are listed, or one that is no person's.
         """
-        who = all_of(equals("objectClass", self.people), any_of(*(equals(key, wanted) for key in _KEYS)))
+        keys = any_of(*(equals(key, wanted) for key in _KEYS))
+        who = all_of(equals("objectClass", self.people), keys)
         found = session.search(who, ("entryUUID", "uid", "cn"), most=50)
+        if not found:
+            self._why_not(wanted, keys, session)
         require_one(wanted, [f"{'/'.join(one.texts('uid'))}, {one.dn}" for one in found])
         return pin_of(found[0])
 
+    def _why_not(self, wanted: str, keys: Filter, session: Directory) -> None:
+        """Say what is there instead, if anything is.
+
+        Raises:
+            RefusedError: an account has the name, and is no person's, or lies outside of `base`.
+        """
+        for base in contexts(session):
+            found = session.search(keys, ("objectClass",), base=base, most=20)
+            if found:
+                kinds = ", ".join(found[0].texts("objectClass"))
+                raise RefusedError(
+                    f"{wanted!r} is {listed([one.dn for one in found])}, which is no {self.people} below "
+                    f"{session.base} (it is {kinds or 'of a class that cannot be read'})",
+                    changed="Nothing was changed",
+                    advice="Accounts of other kinds are not reset here; ask who looks after them",
+                )
+        if "\\" in wanted or "@" in wanted:
+            login = wanted.rpartition("\\")[2].partition("@")[0]
+            raise RefusedError(
+                f"0 accounts have the login, mail address or employee number {wanted!r}; logins have no "
+                "domain here", changed="Nothing was changed", advice=f"Type the login alone: {login}",
+            )
+
+    def pin_at(self, dn: str, session: Directory) -> str:
+        """The pin of the entry with this DN; empty when it is not there."""
+        entry = session.get(dn, ("entryUUID",))
+        return pin_of(entry) if entry else ""
+
     def read(self, pin: str, session: Directory, now: float) -> AccountFacts:
-        """Read the facts of an account by its entryUUID.
+        """Read the state of an account by its entryUUID.
 
         Raises:
             RefusedError: it is not there any more.
             UnusableError: what is there makes no sense.
         """
-        entry = self._entry(pin, session)
+        entry = self._entry(pin, session, (*_ATTRIBUTES, *self.marks.attributes))
+        says = session.usability(entry.dn)
+        asked = says.answer is Answer.SILENT and session.compares(entry.dn, "userPassword", "?") is not None
         policy_dn = entry.text("pwdPolicySubentry") or self.default_policy
-        policy = session.get(policy_dn, _POLICY) if policy_dn else None
-        locked, by_admin = _lock(entry, policy, now)
-        rules = _policy(policy_dn, policy)
-        missing = [name for name in _NEEDED if not entry.has(name)]
-        if policy_dn and policy is None:
-            missing.append(f"the password policy {policy_dn}")
+        policy = session.get(policy_dn, POLICY) if policy_dn else None
+        state = state_of(entry, policy, says, asked=asked, now=now)
+        classes = {kind.lower() for kind in entry.texts("objectClass")}
         return AccountFacts(
             pin=pin, dn=entry.dn, login=_first(entry, "uid"), server=session.server,
-            name=_first(entry, "displayName") or _first(entry, "cn"), mail=_first(entry, "mail"),
-            manager=_first(entry, "manager"), missing=tuple(missing),
-            protected=tuple(self._protected(entry.dn, session)),
-            service=tuple(f"object class {kind}" for kind in sorted(_service_classes(entry))),
-            expired=_has_ended(entry, now), locked=locked, admin_locked=by_admin,
-            must_change=entry.flag("pwdReset") is True,
-            password_expired=_password_expired(entry, policy, now), unchangeable=_unchangeable(policy),
-            mark=_mark(entry), failures=len(entry.all_octets("pwdFailureTime")),
+            name=_first(entry, "displayName") or _first(entry, "cn"), mails=entry.texts("mail"),
+            logins=entry.texts("uid"), manager=entry.texts("manager"), person=self.people.lower() in classes,
+            missing=tuple(self._missing(entry, policy_dn, policy, says.answer, session)),
+            service=tuple(f"object class {kind}" for kind in sorted(classes & _SERVICE_CLASSES)),
+            locked=state.locked, admin_locked=state.admin_locked, barred=state.barred, idle=state.idle,
+            expired=state.expired, ended=self.marks.found(entry),
+            elsewhere=tuple(self._elsewhere(entry, classes, session)),
+            must_change=entry.flag("pwdReset") is True, password_expired=state.password_expired,
+            unchangeable=state.unchangeable, unasked=state.unasked, mark=_mark(entry),
+            failures=len(entry.all_octets("pwdFailureTime")),
             failed_at=tuple(sorted(generalized_time(text) for text in entry.texts("pwdFailureTime"))),
-            policy=rules,
+            policy=rules_of(policy_dn, policy),
             hints=("slapd's log and the accesslog overlay name the address wrong passwords come from",),
         )
 
+    def judge(self, facts: AccountFacts, guard: Guard, session: Directory) -> AccountFacts:
+        """What the site's lines and groups say of it, and whether this server takes changes."""
+        entry = self._entry(facts.pin, session, ("uid", "gidNumber", "objectClass"))
+        posix = "posixaccount" in {one.lower() for one in entry.texts("objectClass")}
+        logins = frozenset(one.lower() for one in facts.logins)
+        who = Who(facts.dn, facts.pin, logins, entry.number("gidNumber"), posix)
+        unjudged: tuple[str, ...] = ()
+        around: frozenset[str] = frozenset()
+        if guard.protected or guard.vip:
+            try:
+                bases = (self.groups,) if self.groups else contexts(session)
+                around = groups_around(facts.dn, session, bases)
+            except DoubtError as error:
+                unjudged = (error.message,)
+        seen = judged(facts, guard, who, session, OpenLdapGroups(self.groups, around), self)
+        refers = session.refers(facts.dn, "pwdReset")
+        return replace(seen, unjudged=(*seen.unjudged, *unjudged), read_only=refers)
+
+    def pinned(self, pin: str) -> Filter:
+        """The filter that finds an account by its entryUUID."""
+        return equals("entryUUID", pin)
+
+    def named(self, text: str, session: Directory) -> tuple[str, ...]:
+        """The pins of whom a line names; see `tasks.lines.Names`."""
+        guesses = {text, text.rpartition("\\")[2]}
+        keys = any_of(*(equals(key, one) for key in (*_KEYS, "cn") for one in sorted(guesses) if one))
+        found = (one for base in contexts(session) for one in session.search(keys, ("entryUUID",), base=base))
+        return tuple(pin_of(one) for one in found)
+
     def mark(self, pin: str, session: Directory) -> Mapping[str, Json]:
         """What changes whenever the password is set: pwdChangedTime, in whole seconds."""
-        return _mark(self._entry(pin, session))
+        return _mark(self._entry(pin, session, _ATTRIBUTES))
 
     def reset(self, pin: str, secret: Hidden, session: Directory, *, unlock: bool) -> None:
         """Set the password (RFC 3062), then must-change and the lockout in one modification.
@@ -111,57 +184,52 @@ class OpenLdap:
         Raises:
             RemoteFailedError: where the password was set and what follows was refused, that is said.
         """
-        dn = self._entry(pin, session).dn
+        dn = self._entry(pin, session, _NEEDED).dn
         session.set_password(dn, secret)
-        lifts = (replace("pwdAccountLockedTime"),) if unlock else ()
+        lifts = (set_to("pwdAccountLockedTime"),) if unlock else ()
         try:
-            session.modify(dn, replace("pwdReset", "TRUE"), *lifts)
+            session.modify(dn, set_to("pwdReset", "TRUE"), *lifts)
         except RemoteFailedError as error:
-            error.changed = "The password was set, but need not be changed at the next login"
-            error.advice = "Let the service account write pwdReset and pwdAccountLockedTime; reset it again"
-            raise
+            raise RemoteFailedError(
+                error.message, where=error.where,
+                changed="The password was set, but need not be changed at the next login",
+                advice="Let the service account write pwdReset and pwdAccountLockedTime; reset it again",
+            ) from None
 
     def unlock(self, pin: str, session: Directory) -> None:
         """Take the lockout away; the server forgets the wrong passwords with it."""
-        session.modify(self._entry(pin, session).dn, remove("pwdAccountLockedTime"))
+        session.modify(self._entry(pin, session, _NEEDED).dn, remove("pwdAccountLockedTime"))
 
-    def _entry(self, pin: str, session: Directory) -> Entry:
-        found = session.search(equals("entryUUID", str(uuid.UUID(pin))), _ATTRIBUTES, most=1)
+    def _entry(self, pin: str, session: Directory, attributes: tuple[str, ...]) -> Entry:
+        where = self.pinned(str(uuid.UUID(pin)))
+        found = session.search(where, attributes, most=1)
         return require_there(found[0] if found else None)
 
-    def _protected(self, dn: str, session: Directory) -> Iterator[str]:
-        """Protected groups that hold the account, through any number of groups."""
-        for group in self.protected_groups:
-            if session.get(group, ("cn",)) is None:
-                raise UnusableError(
-                    f"the protected group {group} cannot be read, so nobody can be said not to be in it",
-                    where=session.server,
-                    advice="Correct it in the directory's settings, or let the service account see it",
-                )
-        around = groups_around(dn, session) if self.protected_groups else frozenset()
-        yield from (group for group in self.protected_groups if group.lower() in around)
+    def _missing(
+        self, entry: Entry, policy_dn: str, policy: Entry | None, answer: Answer, session: Directory
+    ) -> Iterator[str]:
+        yield from (name for name in _NEEDED if not entry.has(name))
+        if answer is not Answer.NO_POLICY:
+            yield from unseen(entry, _STATE if answer is Answer.UNKNOWN else (*_STATE, *_NEWER), session)
+        yield from unseen(entry, self.marks.own, session)
+        if policy_dn and policy is None:
+            yield f"the password policy {policy_dn}"
+
+    def _elsewhere(self, entry: Entry, classes: set[str], session: Directory) -> Iterator[str]:
+        for kind, (its_classes, attributes, words) in _ELSEWHERE.items():
+            has = classes & set(its_classes) or any(entry.has(name) for name in attributes)
+            if has and kind not in self.in_step:
+                yield words
+        if any(session.compares(entry.dn, "userPassword", guess) for guess in _passed_on(entry)):
+            yield "whatever {SASL} in userPassword passes its logins on to"
 
 
-def groups_around(dn: str, session: Directory) -> frozenset[str]:
-    """DNs, in lower case, of all groups an object is in, through any number of groups.
-
-    OpenLDAP has no rule for this, so it is asked level by level.
-
-    Raises:
-        UnusableError: the groups are too many or too deep to be sure.
-    """
-    seen: set[str] = set()
-    level = [dn]
-    for _ in range(DEEPEST):
-        holds = any_of(*(equals(kind, one) for one in level for kind in ("member", "uniqueMember")))
-        found = [one.dn for one in session.search(holds, (), most=MOST_GROUPS)]
-        level = [one for one in found if one.lower() not in seen]
-        seen |= {one.lower() for one in level}
-        if not level:
-            return frozenset(seen)
-        if len(seen) > MOST_GROUPS:
-            break
-    raise UnusableError(f"{dn} is in too many groups, or too deep ones, to be sure", where=session.server)
+def _passed_on(entry: Entry) -> Iterator[str]:
+    """How a userPassword that is kept elsewhere is usually spelled; it can be compared and not read."""
+    realm = ".".join(value for rdn in parse_dn(entry.dn).rdns for kind, value in rdn if kind == "dc")
+    for login in entry.texts("uid"):
+        yield from (f"{{SASL}}{login}", f"{{SASL}}{login}@{realm}", f"{{SASL}}{login}@{realm.upper()}")
+    yield from (f"{{SASL}}{one}" for name in ("mail", "krbPrincipalName") for one in entry.texts(name))
 
 
 def pin_of(entry: Entry) -> str:
@@ -178,64 +246,3 @@ def _first(entry: Entry, name: str) -> str:
 
 def _mark(entry: Entry) -> dict[str, Json]:
     return {"set": entry.text("pwdChangedTime")}
-
-
-def _service_classes(entry: Entry) -> set[str]:
-    return {kind.lower() for kind in entry.texts("objectClass")} & _SERVICE_CLASSES
-
-
-def _lock(entry: Entry, policy: Entry | None, now: float) -> tuple[bool, bool]:
-    """Whether it is locked, and whether by an administrator; a lock may run out (slapo-ppolicy(5))."""
-    since = entry.text("pwdAccountLockedTime")
-    if not since:
-        return False, False
-    if since == ADMIN_LOCK:
-        return True, True
-    lasts = policy.number("pwdLockoutDuration") if policy else None
-    return not lasts or generalized_time(since) + lasts > now, False
-
-
-def _has_ended(entry: Entry, now: float) -> bool:
-    end, start = entry.text("pwdEndTime"), entry.text("pwdStartTime")
-    shadow = entry.number("shadowExpire")  # days since 1970, shadow(5); -1 for never
-    return (
-        (bool(end) and generalized_time(end) <= now)
-        or (bool(start) and generalized_time(start) > now)
-        or (shadow is not None and 0 <= shadow * _DAY <= now)
-    )
-
-
-def _password_expired(entry: Entry, policy: Entry | None, now: float) -> bool:
-    changed = entry.text("pwdChangedTime")
-    most = policy.number("pwdMaxAge") if policy else None
-    return bool(changed and most) and generalized_time(changed) + (most or 0) <= now
-
-
-def _unchangeable(policy: Entry | None) -> str:
-    if policy is None or policy.flag("pwdMustChange") is not True:
-        return "no policy with pwdMustChange applies to it, so that a new password would stay"
-    return ""
-
-
-def _policy(dn: str, entry: Entry | None) -> PasswordPolicy:
-    if entry is None:
-        return PasswordPolicy()
-    locks = entry.flag("pwdLockout") is True
-    return PasswordPolicy(
-        dn, entry.number("pwdMinLength") or 0, entry.number("pwdMaxLength") or 0, 0,
-        entry.number("pwdInHistory") or 0, (entry.number("pwdMaxFailure") or 0) if locks else 0,
-        (entry.number("pwdLockoutDuration") or 0) if locks else 0,
-    )
-
-
-def generalized_time(text: str) -> int:
-    """Seconds since the epoch of a generalised time in UTC (RFC 4517 3.3.13), fractions dropped.
-
-    Raises:
-        UnusableError: it is none.
-    """
-    digits = text.removesuffix("Z").partition(".")[0]
-    try:
-        return int(datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        raise UnusableError(f"{text[:40]!r} is no time") from None

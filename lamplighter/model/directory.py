@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from lamplighter.errors import MalformedError, UnusableError
+from lamplighter.model.logins import Login, Usability
 
 IN_CHAIN = "1.2.840.113556.1.4.1941"
 """LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3): membership through any number of groups."""
@@ -91,6 +92,23 @@ def any_of(*filters: Filter) -> Filter:
 def none_of(*filters: Filter) -> Filter:
     """None may match."""
     return Filter(f"(!{any_of(*filters)})")
+
+
+def held(text: str) -> Filter:
+    """A filter that the directory itself holds, in a `memberURL` (RFC 4516 2): one component, and no more.
+
+    Raises:
+        MalformedError: its parentheses do not make it one component.
+    """
+    depth = 0
+    for place, char in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        if depth < 1 and place < len(text) - 1:
+            depth = -1
+            break
+    if depth or not text or "\0" in text:
+        raise MalformedError(f"{text[:80]!r} is no filter")
+    return Filter(text)
 
 
 def _compare(attribute: str, sign: str, value: Value) -> Filter:
@@ -238,49 +256,6 @@ def remove(attribute: str, *values: Value | Hidden) -> Change:
     return Change(attribute, Kind.DELETE, values)
 
 
-class BindRefusal(StrEnum):
-    """Why a directory refused a login, in `AuthFailedError.data["refusal"]`."""
-
-    WRONG = "wrong-credentials"  # 52e, 525: name or password
-    DISABLED = "disabled"  # 533
-    EXPIRED = "account-expired"  # 701
-    PASSWORD_EXPIRED = "password-expired"  # noqa: S105 - 532; ppolicy passwordExpired
-    MUST_CHANGE = "must-change"  # 773; ppolicy changeAfterReset
-    LOCKED = "locked"  # 775; ppolicy accountLocked
-    RESTRICTED = "restricted"  # 530, 531, 534: not now, not from here, not this way
-    UNSAID = "unsaid"
-
-
-class PolicyError(StrEnum):
-    """What a password policy objected to (draft-behera-ldap-password-policy-11 6.2), by number."""
-
-    EXPIRED = "the password has expired"
-    LOCKED = "the account is locked"
-    MUST_CHANGE = "the password was reset and must be changed first"
-    NOT_ALLOWED = "the account may not change its password"
-    OLD_REQUIRED = "the old password must be given"
-    QUALITY = "the password is not good enough"
-    TOO_SHORT = "the password is too short"
-    TOO_YOUNG = "the password was changed too recently"
-    IN_HISTORY = "the password was used before"
-    TOO_LONG = "the password is too long"
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyState:
-    """The response control of a password policy.
-
-    Attributes:
-        error: what it objected to; None for nothing.
-        expires_in: seconds until the password expires; None when not said.
-        grace_logins: logins left with an expired password; None when not said.
-    """
-
-    error: PolicyError | None = None
-    expires_in: int | None = None
-    grace_logins: int | None = None
-
-
 @runtime_checkable
 class Directory(Protocol):
     """One server of a directory, logged in; for one thread at a time.
@@ -320,6 +295,62 @@ class Directory(Protocol):
 
         Raises:
             As `search`, but for `NoSuchEntryError`.
+        """
+
+    def root(self, attributes: Sequence[str]) -> Entry:
+        """Read what the server says of itself (RFC 4512 5.1).
+
+        Raises:
+            As `search`.
+        """
+
+    def values(self, dn: str, attribute: str) -> tuple[bytes, ...]:
+        """Read all values of an attribute with many, in ranges where the server gives them so.
+
+        Raises:
+            OutputTooLargeError: they are too many.
+            As `search`.
+        """
+
+    def access(self, dn: str) -> bytes:
+        """Read the owner, group and discretionary list of an object's security descriptor.
+
+        Returns:
+            Its octets (MS-DTYP 2.4.6), for `lamplighter.model.access`; empty when it may not be read.
+        """
+
+    def compares(self, dn: str, attribute: str, value: Value) -> bool | None:
+        """Whether an attribute has a value (RFC 4511 4.10); None when the account may not ask that."""
+
+    def usability(self, dn: str) -> Usability:
+        """What the server says by its own clock of whether an account can log in.
+
+        Raises:
+            As `search`.
+        """
+
+    def refers(self, dn: str, attribute: str) -> bool:
+        """Whether this server refers changes of an entry to another one.
+
+        It is asked to change the entry on a condition that never holds (RFC 4528): that changes nothing.
+        """
+
+    def try_login(self, name: str, password: Hidden) -> Login:
+        """Log in once as somebody, over a connection of its own to this very server, and leave.
+
+        Raises:
+            UnreachableError, SessionLostError: it is not known whether the password serves.
+        """
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The names of the other servers in the site's list."""
+
+    def peer(self, server: str) -> Directory:
+        """A session with one of them, to be closed.
+
+        Raises:
+            UnreachableError: it does not answer, or refuses.
         """
 
     def modify(self, dn: str, *changes: Change) -> None:

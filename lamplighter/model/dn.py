@@ -7,6 +7,7 @@ reduces them to one, so that "is this account below that OU" is a question about
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,8 +18,16 @@ MAX_DN = 8192
 """Characters of the longest DN read here; RFC 4514 sets no limit, directories do."""
 
 Pair: TypeAlias = tuple[str, str]
-"""Attribute type in lower case, value as compared: in lower case, blanks collapsed, `#hex` as it is."""
+"""Attribute type, short and in lower case; value as compared: in lower case and NFC, blanks collapsed,
+`#hex` as it is."""
 
+_SHORT = {  # RFC 4514 3, with the other names and the OIDs of RFC 4519
+    "commonname": "cn", "2.5.4.3": "cn", "localityname": "l", "2.5.4.7": "l", "stateorprovincename": "st",
+    "2.5.4.8": "st", "organizationname": "o", "2.5.4.10": "o", "organizationalunitname": "ou",
+    "2.5.4.11": "ou", "countryname": "c", "2.5.4.6": "c", "streetaddress": "street", "2.5.4.9": "street",
+    "domaincomponent": "dc", "0.9.2342.19200300.100.1.25": "dc", "userid": "uid",
+    "0.9.2342.19200300.100.1.1": "uid",
+}
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)*")
 _HEX_VALUE = re.compile(r"#(?:[0-9A-Fa-f]{2})+")
 _HEX = frozenset("0123456789abcdefABCDEF")
@@ -120,12 +129,14 @@ def _pair(ava: str) -> Pair:
     kind = kind.strip()
     if not equals or not _TYPE.fullmatch(kind):
         raise MalformedError(f"no DN: {ava[:60]!r} is no type=value")
+    kind = _SHORT.get(kind.lower(), kind.lower())
     value = value.lstrip(" ")
     if value.startswith("#"):
         if not _HEX_VALUE.fullmatch(value.rstrip(" ")):
             raise MalformedError(f"no DN: {ava[:60]!r} has a broken #hex value")
-        return kind.lower(), value.rstrip(" ").lower()
-    return kind.lower(), " ".join(filter(None, _unescape(value).lower().split(" ")))
+        return kind, value.rstrip(" ").lower()
+    text = unicodedata.normalize("NFC", _unescape(value)).lower()
+    return kind, " ".join(filter(None, text.split(" ")))
 
 
 def _unescape(value: str) -> str:

@@ -85,6 +85,15 @@ class VipEntry(Strict):
     """Signed for each time by internal IT; or refused here, because internal IT does it itself."""
 
 
+class DisabledEntry(Strict):
+    """What the site itself writes on an account that is not to be used any more."""
+
+    attribute: Attribute
+    """The attribute that says so,"""
+    values: Annotated[list[Line], Field(min_length=1)]
+    """when it has one of these values, in any letter case."""
+
+
 class RatesEntry(Strict):
     """How many changes of accounts are ordinary; one more is an anomaly, and not done."""
 
@@ -173,6 +182,12 @@ class DirectoryEntry(Strict):
     """Logins and pins of accounts, and DNs of accounts or OUs, that may not."""
     protected_groups: list[Dn] = Field(default_factory=list)
     """Groups, besides the directory's own administrators', whose members may not."""
+    groups: Dn | None = None
+    """DN below which groups that hold others are looked for; left out: everywhere on the server."""
+    disabled: list[DisabledEntry] = Field(default_factory=list)
+    """What marks an account that is not to be used, besides what the directory and its usual schemas have."""
+    kept_in_step: list[Literal["samba", "kerberos"]] = Field(default_factory=list)
+    """OpenLDAP: passwords in other attributes that the server itself changes along (slapo-smbk5pwd(5))."""
     vip: VipEntry = VipEntry()
     """Accounts that are not ordinary."""
     passwords: Literal["words", "characters"] = "words"
@@ -286,7 +301,7 @@ def _reaching(entry: DirectoryEntry) -> Iterator[Wrong]:
 def _names(entry: DirectoryEntry) -> Iterator[Wrong]:
     """What is no DN; and OUs in which no account would be found."""
     named: list[tuple[tuple[int | str, ...], str]] = [(("base",), entry.base)]
-    named += [(("default_policy",), entry.default_policy)] if entry.default_policy else []
+    named += [((name,), dn) for name in ("default_policy", "groups") if (dn := getattr(entry, name))]
     lists: tuple[tuple[tuple[str, ...], list[str]], ...] = (
         (("delegated",), entry.delegated), (("denied",), entry.denied),
         (("protected_groups",), entry.protected_groups), (("vip", "groups"), entry.vip.groups),

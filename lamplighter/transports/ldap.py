@@ -14,10 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Self
-
-from ldap3.operation.bind import bind_operation
-from ldap3.protocol.rfc4511 import AuthenticationChoice, SaslCredentials, Simple
+from typing import Self
 
 from lamplighter.errors import (
     AuthFailedError,
@@ -26,17 +23,15 @@ from lamplighter.errors import (
     SessionLostError,
     UnreachableError,
 )
-from lamplighter.secrets import Resolve, Secret, resolve
+from lamplighter.secrets import Resolve, resolve
 from lamplighter.transports import ldap_kerberos
-from lamplighter.transports.ldap_errors import SASL_IN_PROGRESS, SUCCESS, refused_bind
-from lamplighter.transports.ldap_session import POLICY_REQUEST, LdapSession
+from lamplighter.transports.ldap_login import sasl, simple
+from lamplighter.transports.ldap_session import LdapSession
 from lamplighter.transports.ldap_settings import KerberosBind, LdapServer, LdapSettings
 from lamplighter.transports.ldap_wire import Wire, open_wire
 
 MOST_IDLE = 8
 """Connections kept for later, for each server."""
-
-_VERSION = 3
 
 
 class _Breaker:
@@ -123,7 +118,7 @@ class LdapTransport:
         reasons = []
         for one in candidates:
             try:
-                return LdapSession(self._reach(one), self._settings, self._give_back)
+                return LdapSession(self._reach(one), self._settings, self._give_back, self.connect)
             except (AuthFailedError, CertificateError, SessionLostError) as error:
                 raise error.at(str(one)) from None
             except UnreachableError as error:
@@ -192,42 +187,11 @@ class LdapTransport:
             bind = self._settings.bind
             if isinstance(bind, KerberosBind):
                 with _breaker.attempt(bind.identity, f"{bind.keytab} {bind.ccache}"):
-                    exchange = _sasl(wire, bind, deadline)
+                    exchange = sasl(wire, bind, deadline)
                     ldap_kerberos.log_in(bind, wire.server.certified, wire.certificate, exchange)
                 return
             password = self._resolve(bind.password)
             with _breaker.attempt(bind.identity, password.reveal()):
-                _simple(wire, bind.user, password, deadline)
+                simple(wire, bind.user, password, deadline)
         except SecretError as error:
             raise AuthFailedError(str(error), changed="No login was tried") from None
-
-
-def _simple(wire: Wire, user: str, password: Secret, deadline: float) -> None:
-    """Simple bind (RFC 4513 5.1.3). An empty password would be an anonymous login that looks like success."""
-    value = password.reveal()
-    if not value or not user:
-        raise AuthFailedError("a login needs a name and a password", changed="No login was tried")
-    request = bind_operation(_VERSION, "ANONYMOUS")
-    request["name"] = user
-    request["authentication"] = AuthenticationChoice().setComponentByName("simple", Simple(value.encode()))
-    _bind(wire, request, user, deadline, (value,))
-
-
-def _sasl(wire: Wire, bind: KerberosBind, deadline: float) -> ldap_kerberos.Exchange:
-    def exchange(token: bytes) -> bytes:
-        offer = SaslCredentials()
-        offer["mechanism"] = "GSSAPI"
-        offer["credentials"] = token
-        request = bind_operation(_VERSION, "ANONYMOUS")
-        request["authentication"] = AuthenticationChoice().setComponentByName("sasl", offer)
-        return _bind(wire, request, bind.identity, deadline)
-
-    return exchange
-
-
-def _bind(wire: Wire, request: Any, identity: str, deadline: float, hidden: tuple[str, ...] = ()) -> bytes:
-    """Send one bind and give the server's SASL credentials."""
-    result = wire.result("bindRequest", request, deadline, (POLICY_REQUEST,))
-    if result.code in {SUCCESS, SASL_IN_PROGRESS}:
-        return result.sasl
-    raise refused_bind(result, identity, hidden)

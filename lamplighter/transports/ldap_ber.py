@@ -10,10 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lamplighter.errors import MalformedError
-from lamplighter.model.directory import PolicyError, PolicyState
+from lamplighter.model.logins import Answer, PolicyError, PolicyState, Usability
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 PASSWORD_POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an OID: draft-behera-ldap-password-policy 6
+
+USABILITY = "1.3.6.1.4.1.42.2.27.9.5.8"  # the account usability control, slapo-ppolicy(5)
+ASSERTION = "1.3.6.1.1.12"  # RFC 4528 2
+DESCRIPTOR = "1.2.840.113556.1.4.801"  # LDAP_SERVER_SD_FLAGS_OID, MS-ADTS 3.1.1.3.4.1.11
 
 BOOLEAN, INTEGER, OCTETS, ENUMERATED, SEQUENCE, SET = 0x01, 0x02, 0x04, 0x0A, 0x30, 0x31
 BIND_RESPONSE, SEARCH_ENTRY, SEARCH_DONE, SEARCH_REFERENCE = 0x61, 0x64, 0x65, 0x73
@@ -25,6 +29,8 @@ _MAX_INTEGER = 8
 _LONG = 0x80
 _NUMBER = 0x1F
 _WARNING, _ERROR = 0xA0, 0x81
+_AVAILABLE, _NOT_AVAILABLE = 0x80, 0xA1
+_RESET, _UNLOCKS = 1, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +205,22 @@ def read_policy(value: bytes | None) -> PolicyState | None:
     return PolicyState(
         known[error] if error is not None else None, state.get("warning0"), state.get("warning1")
     )
+
+
+def read_usability(value: bytes) -> Usability:
+    """The account usability response control: seconds to expiry [0], or why it cannot be used [1].
+
+    Raises:
+        MalformedError: the control is broken.
+    """
+    ((tag, content),) = items(value) or [(0, b"")]
+    if tag == _AVAILABLE:
+        return Usability(Answer.USABLE)
+    if tag != _NOT_AVAILABLE:
+        raise MalformedError("the account usability control is broken")
+    said = {kind & _NUMBER: part for kind, part in items(content)}
+    unlocks = _integer((INTEGER, said[_UNLOCKS])) if _UNLOCKS in said else 0
+    return Usability(Answer.UNUSABLE, any(said.get(_RESET, b"")), unlocks)
 
 
 def _control(item: tuple[int, bytes]) -> tuple[str, bytes]:

@@ -19,13 +19,14 @@ from lamplighter.errors import (
     UnreachableError,
     UnwillingError,
 )
-from lamplighter.model.directory import BindRefusal, PolicyError, PolicyState
+from lamplighter.model.logins import BindRefusal, PolicyError, PolicyState
 from lamplighter.secrets import MASK
 from lamplighter.transports.ldap_ber import PASSWORD_POLICY, Result, read_policy
 from lamplighter.transports.text import clean
 
 SUCCESS = 0
 TIME_LIMIT, SIZE_LIMIT, REFERRAL, ADMIN_LIMIT, SASL_IN_PROGRESS = 3, 4, 10, 11, 14
+COMPARE_FALSE, COMPARE_TRUE, UNAVAILABLE_EXTENSION = 5, 6, 12
 NO_SUCH_OBJECT, BUSY, UNAVAILABLE = 32, 51, 52
 _STRONGER, _CONFIDENTIAL, _INVALID_CREDENTIALS = 8, 13, 49
 _UNCHANGED = "Nothing was changed"
@@ -59,16 +60,16 @@ _NAMES = {  # RFC 4511 4.1.9, as far as they are met
 }
 _REFUSALS = {
     TIME_LIMIT: (
-        OutputTooLargeError, "the server's time limit was reached",
-        "Raise it for the service account: slapd's `limits ... time=` (docs/prepare.md)",
+        OutputTooLargeError, "the server's time limit for the service account was reached",
+        "Raise it: slapd's `limits ... time=`, or index what is searched (docs/prepare.md)",
     ),
     SIZE_LIMIT: (
-        OutputTooLargeError, "the server's size limit was reached, although it was asked in pages",
+        OutputTooLargeError, "the server's size limit for the service account was reached",
         "Raise it for the service account: slapd's `limits ... size=` (docs/prepare.md); it is 500 by itself",
     ),
     ADMIN_LIMIT: (
-        OutputTooLargeError, "the server's own limit was reached",
-        "Raise it for the service account: slapd's `limits ... size.unchecked=` (docs/prepare.md)",
+        OutputTooLargeError, "the server's limit for what it looks through was reached",
+        "Raise it: slapd's `limits ... size.unchecked=`, or index what is searched (docs/prepare.md)",
     ),
     19: (PolicyViolationError, "", "Choose a value that the server's rules allow"),
     NO_SUCH_OBJECT: (NoSuchEntryError, "there is no such object, or the account may not see it", ""),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lamplighter.errors import AuthFailedError, UnreachableError
-from lamplighter.model.directory import BindRefusal
+from lamplighter.model.logins import BindRefusal
 from lamplighter.transports.channel_binding import server_end_point
 from lamplighter.transports.ldap_settings import KerberosBind
 

@@ -22,7 +22,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.session import Connect
 from lamplighter.transports import ldap
 from tasks.accounts import AccountFacts
-from tasks.openldap import ADMIN_LOCK
+from tasks.openldap_state import ADMIN_LOCK
 from tests.accountkit import OLD, Office, logs_in
 from tests.lab import ldif, openldap, samba_ad
 from tests.lab.openldap import OpenLdap

@@ -4,28 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from lamplighter.errors import MalformedError, RefusedError
+from lamplighter.errors import RefusedError
 from lamplighter.model.outcome import StepResult, Terminal
 from lamplighter.model.plan import facts_digest
-from tasks.accounts import (
-    AccountFacts,
-    Guard,
-    Rule,
-    Trouble,
-    diagnose,
-    judge_reset,
-    plan_reset,
-    plan_unlock,
-    refusals,
-    require_one,
-)
+from tasks.account_plans import Trouble, diagnose, judge_reset, plan_reset, plan_unlock
+from tasks.accounts import AccountFacts, Guard, Rule, refusals, require_one
 from tasks.active_directory import attribute_versions, ticks_to_epoch
 
 STAFF = "OU=Staff,DC=lab,DC=test"
-GUARD = Guard(delegated=(STAFF,), denied=frozenset({"boss", f"OU=VIP,{STAFF}"}))
+GUARD = Guard(delegated=(STAFF,))
 JANE = AccountFacts(
     pin="6f9619ff-8b86-d011-b42d-00c04fc964ff", dn=f"CN=Jane,{STAFF}", login="jroe", server="dc1",
-    mark={"set": "5", "version": 2},
+    mark={"set": "5", "version": 2}, delegated=True,
 )
 
 
@@ -40,10 +30,12 @@ JANE = AccountFacts(
         ({"disabled": True}, Rule.DISABLED),
         ({"expired": True}, Rule.EXPIRED),
         ({"locked": True, "admin_locked": True}, Rule.LOCKED_BY_ADMIN),
-        ({"dn": "CN=Jane,OU=Other,DC=lab,DC=test"}, Rule.OUTSIDE),
-        ({"dn": "CN=Jane\\,OU=Staff,DC=lab,DC=test"}, Rule.OUTSIDE),
-        ({"login": "Boss"}, Rule.DENIED),
-        ({"dn": "cn=x, ou=vip, ou=staff, dc=lab, dc=test"}, Rule.DENIED),
+        ({"delegated": False}, Rule.OUTSIDE),
+        ({"denied": ("boss",)}, Rule.DENIED),
+        ({"unjudged": ("the group Board cannot be read",)}, Rule.UNREADABLE),
+        ({"mistakes": ("`jroe` names nobody",)}, Rule.SETTINGS),
+        ({"ended": "inetUserStatus is inactive"}, Rule.DISABLED),
+        ({"read_only": True}, Rule.NO_RIGHT),
     ],
 )
 def test_each_rule_refuses_by_its_name(changes: dict[str, object], rule: Rule) -> None:
@@ -56,14 +48,30 @@ def test_each_rule_refuses_by_its_name(changes: dict[str, object], rule: Rule) -
 
 
 def test_all_rules_that_apply_are_told() -> None:
-    facts = replace(JANE, disabled=True, admin_count=True, dn="CN=x,DC=y")
+    facts = replace(JANE, disabled=True, admin_count=True, delegated=False)
     assert {one.rule for one in refusals(facts, GUARD)} == {Rule.DISABLED, Rule.ADMIN_COUNT, Rule.OUTSIDE}
 
 
-def test_nothing_is_delegated_unless_it_is_said() -> None:
-    assert [one.rule for one in refusals(JANE, Guard())] == [Rule.OUTSIDE]
-    with pytest.raises(MalformedError):
-        refusals(JANE, Guard(delegated=("Staff",)))
+def test_a_vip_is_signed_for_or_internal_its_own() -> None:
+    facts = replace(JANE, vip=("CN=Board",))
+    assert plan_reset("jroe", facts, GUARD, unlock=True).steps[0].args["signed_each_time"] is True
+    assert "internal-only" in plan_reset("jroe", facts, Guard(vip_refused=True), unlock=True).reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"barred": "its logon hours let it in at no hour"}, Rule.BARRED),
+        ({"elsewhere": ("Kerberos",)}, Rule.ELSEWHERE),
+        ({"lacking": ("pwdLastSet",)}, Rule.NO_RIGHT),
+        ({"unchangeable": "nobody grants it"}, Rule.NO_CHANGE),
+    ],
+)
+def test_what_keeps_a_reset_from_helping_keeps_no_unlock(changes: dict[str, object], rule: Rule) -> None:
+    facts = replace(JANE, locked=True, **changes)
+    assert str(rule) in plan_reset("jroe", facts, GUARD, unlock=True).reason
+    assert plan_unlock("jroe", facts, GUARD).steps
+    assert plan_unlock("jroe", replace(facts, lacking=("lockoutTime",)), GUARD).end is Terminal.REFUSED
 
 
 def test_an_ordinary_account_may_be_reset() -> None:
@@ -88,6 +96,10 @@ def test_whom_cannot_be_made_to_change_is_not_reset_but_may_be_unlocked() -> Non
         ({"must_change": True, "password_expired": True}, Trouble.MUST_CHANGE, "next login"),
         ({"password_expired": True}, Trouble.PASSWORD_EXPIRED, "expired"),
         ({"failures": 2}, Trouble.WRONG_PASSWORD, "2 times"),
+        ({"ended": "nsAccountLock is true"}, Trouble.DISABLED, "ended by its owner"),
+        ({"barred": "its logon hours", "locked": True}, Trouble.BARRED, "locked as well"),
+        ({"idle": "it was not used"}, Trouble.IDLE, "a reset does"),
+        ({"unasked": ("what ldap2 says",)}, Trouble.UNKNOWN, "ldap2"),
         ({}, Trouble.NONE, "no reason"),
     ],
 )
@@ -116,8 +128,9 @@ def test_wrong_passwords_between_plan_and_apply_are_no_drift_but_a_new_password_
 
 
 def test_an_outcome_is_known_by_the_mark_alone() -> None:
-    assert judge_reset({"set": "5"}, {"set": "0"}).result is StepResult.OK
-    assert judge_reset({"set": "5"}, {"set": "5"}).result is StepResult.UNKNOWN
+    assert judge_reset({"set": "5"}, {"set": "0"}, must_change=True).result is StepResult.OK
+    assert judge_reset({"set": "5"}, {"set": "0"}, must_change=False).result is StepResult.FAILED
+    assert judge_reset({"set": "5"}, {"set": "5"}, must_change=False).result is StepResult.UNKNOWN
 
 
 def test_none_or_several_accounts_are_a_refusal_that_lists_them() -> None:

@@ -21,7 +21,7 @@ from lamplighter.site import load_site
 from lamplighter.site.directory import load_directory
 from lamplighter.site.notify import Channel, Notify
 from tasks.expiring import DAY, Expiring, Teller, Told, due_step, tell_everybody
-from tasks.openldap import ADMIN_LOCK
+from tasks.openldap_state import ADMIN_LOCK
 from tests.accountkit import OLD, PRIYA, ROOT, Office
 from tests.lab import openldap
 from tests.lab.openldap import OpenLdap

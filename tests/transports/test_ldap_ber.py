@@ -10,7 +10,7 @@ from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from ldap3.utils.asn1 import encode
 
 from lamplighter.errors import MalformedError
-from lamplighter.model.directory import PolicyError, PolicyState
+from lamplighter.model.logins import PolicyError, PolicyState
 from lamplighter.transports import ldap_ber as ber
 from tests.lab import rogue_ldap as rogue
 

@@ -21,7 +21,6 @@ from lamplighter.errors import (
 )
 from lamplighter.model.directory import (
     IN_CHAIN,
-    BindRefusal,
     Scope,
     all_of,
     equals,
@@ -32,6 +31,7 @@ from lamplighter.model.directory import (
     replace,
 )
 from lamplighter.model.dn import join_dn
+from lamplighter.model.logins import BindRefusal
 from lamplighter.secrets import Secret
 from lamplighter.transports import ldap
 from lamplighter.transports.ldap import LdapTransport
