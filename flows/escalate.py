@@ -39,7 +39,7 @@ RUNBOOK = Runbook(
 
 
 @flow(**RUNBOOK.flow_options())
-def escalate(site: str = "demo") -> State[Any]:
+def escalate(site: str) -> State[Any]:
     """Tell people of runs that need somebody, climb escalation paths, and end gates whose plan has expired.
 
     It changes no host, remembers nothing, and may be started at any time and twice at once. What it finds is
@@ -52,7 +52,7 @@ def escalate(site: str = "demo") -> State[Any]:
     orchestrator.label(started.flow_run, started.run(RUNBOOK.id), RUNBOOK.tags(site))
     watch = open_round(site)
     watch.look()
-    watch.wake_expired()
+    watch.wake()
     watch.tell()
     sent = watch.send()
     watch.sweep()

@@ -43,7 +43,7 @@ RUNBOOK = Runbook(
 
 
 @flow(**RUNBOOK.flow_options())
-def expiring_passwords(site: str = "demo") -> State[Any]:
+def expiring_passwords(site: str) -> State[Any]:
     """Tell users whose password expires in a few days, once at each of the steps the site lists.
 
     It changes nothing in the directory and may be started at any time and twice at once.

@@ -60,7 +60,7 @@ RUNBOOK = Runbook(
 
 @flow(**RUNBOOK.flow_options())
 def patch_linux(
-    site: str = "demo",
+    site: str,
     hosts: str = "all",
     packages: Literal["security", "all"] = "security",
     reboot: Literal["when-needed", "never"] = "when-needed",

@@ -70,8 +70,8 @@ def reset_password(
     verified: Literal["call-back", "manager", "in-person", "ticket-with-proof"],
     ticket: str,
     requester: str,
+    site: str,
     deliver_to: str = "",
-    site: str = "demo",
     *,
     unlock: bool = True,
 ) -> State[Any]:
@@ -85,9 +85,9 @@ def reset_password(
         verified: how you made sure that the caller is who they say
         ticket: ticket or change number
         requester: your address, or the line that lamplighter request prints
+        site: whose directory: a folder in inventories/
         deliver_to: sealed, manager, alternate, file, or the name of a recipient in directory.yaml; empty for
             the site's first choice
-        site: whose directory: a folder in inventories/
         unlock: lift a lockout in the same change
     """
     with open_account_run(

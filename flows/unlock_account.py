@@ -53,7 +53,7 @@ def unlock_account(
     verified: Literal["call-back", "manager", "in-person", "ticket-with-proof"],
     ticket: str,
     requester: str,
-    site: str = "demo",
+    site: str,
 ) -> State[Any]:
     """Say why an account cannot log in, and lift its lockout where that is the reason and is allowed.
 

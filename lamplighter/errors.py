@@ -85,6 +85,10 @@ class MalformedError(LamplighterError):
     """Bytes that should be a plan, approval or ledger record are not in canonical form."""
 
 
+class DeclinedError(LamplighterError):
+    """What was asked for is understood and not done: the answer is no."""
+
+
 class SecretError(LamplighterError):
     """A secret reference could not be resolved. Names the reference, never a value."""
 

@@ -21,7 +21,7 @@ from lamplighter.model.gate import GatePolicy, GateResult, evaluate
 from lamplighter.model.party import Party
 from lamplighter.model.plan import read_plan
 from lamplighter.model.witness import Witnessed, judge_witness
-from lamplighter.seals import ledger_key, runs_of, seal_lines, seals_promised, witness_lines
+from lamplighter.seals import ledger_key, runs_of, seal_lines, seal_of_run, seals_promised, witness_lines
 from lamplighter.store import Store, lines
 
 Policies = Callable[[str], GatePolicy]
@@ -133,6 +133,27 @@ def inspect_run(store: Store, run: str, site: str, policies: Policies | None = N
     return RunVerdict(run, chain.count, chain.head, state, found, () if chain.sealed else tuple(notes))
 
 
+def inspect_one(store: Store, run: str, site: str, policies: Policies | None = None) -> Inspection:
+    """Inspect one run, and the seal that the site's chain has of it; the rest of the chain is not followed.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    verdict, seal = inspect_run(store, run, site, policies), seal_of_run(store, run)
+    if seal is not None:
+        problems = tuple(_against_run(seal, {run: verdict}, set()))
+    else:
+        problems = (_unchained(verdict, 0),) if verdict.state else ()
+    number, head = (seal.seq, seal.hash) if seal else (0, "")
+    return Inspection(site, (verdict,), number, head, problems, signatures=policies is not None)
+
+
+def _unchained(run: RunVerdict, place: int) -> Problem:
+    return Problem(
+        place, "not-in-chain", f"run {run.run} is sealed and not in the site's chain; resume it"
+    )
+
+
 def _follow_seals(
     store: Store, chain: Chain, runs: Mapping[str, RunVerdict], wanted: set[int]
 ) -> tuple[list[Problem], dict[int, str]]:
@@ -150,8 +171,7 @@ def _follow_seals(
         return [*problems, Problem(error.record, error.reason, error.message)], seen
     for run in runs.values():
         if run.state and run.run not in sealed:
-            what = f"run {run.run} is sealed and not in the site's chain; resume it"
-            problems.append(Problem(chain.count, "not-in-chain", what))
+            problems.append(_unchained(run, chain.count))
     return problems, seen
 
 

@@ -1,4 +1,4 @@
-"""The one adapter to Prefect's API: find, tag, suspend, resume, states, artifacts.
+"""The one adapter to Prefect's API: find, tag, suspend, resume, states.
 
 Prefect schedules and shows; it decides nothing. Whatever comes back from here is a claim: a resumed run
 may have been resumed by anybody, and its parameters and inputs written by anybody with API access.
@@ -6,8 +6,10 @@ may have been resumed by anybody, and its parameters and inputs written by anybo
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NoReturn, cast
@@ -16,34 +18,37 @@ from uuid import UUID
 import httpx
 import pydantic
 from prefect import get_client
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterName,
-    FlowRunFilterState,
-    FlowRunFilterStateName,
-    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
-from prefect.exceptions import NotPausedError, ObjectNotFound, Pause, PrefectException
-from prefect.flow_runs import resume_flow_run, suspend_flow_run
-from prefect.input import RunInput
+from prefect.exceptions import NotPausedError, ObjectNotFound, Pause
+from prefect.flow_runs import resume_flow_run
+from prefect.input import RunInput, keyset_from_paused_state
 from prefect.runtime import deployment
-from prefect.settings import PREFECT_UI_URL
-from prefect.states import AwaitingRetry, Cancelled, Completed, Failed, Scheduled
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
+from prefect.states import AwaitingRetry, Cancelled, Completed, Failed, Scheduled, Suspended
+from prefect.utilities.engine import propose_state_sync
 
-from lamplighter.errors import OrchestratorError
+from lamplighter.errors import DeclinedError, OrchestratorError
 from lamplighter.model.outcome import RunState
 from lamplighter.model.runid import run_id
 
 PAGE = 200  # what Prefect's API returns at once
+SHORTEST_LINE = 200  # a signed line has a statement and a signature of OpenSSH's
+PATIENCE = {PREFECT_API_REQUEST_TIMEOUT: 15.0, PREFECT_CLIENT_MAX_RETRIES: 2}
+"""For who waits at a terminal, and for the watch, which looks again: Prefect's own are minutes."""
+WAITING = "Waiting for approval: menu, Resume. Or in a terminal: lamplighter approve {}"
 FORM_SECONDS = 10  # Prefect suspends a run first and stores its form then
 _NO_FORM = "Run input schema not found"
 AWAITING_WINDOW = "AwaitingWindow"
@@ -52,10 +57,20 @@ ANSWER_GRACE = 24 * 3600  # the plan's own expiry decides; Prefect's time-out is
 
 
 class Answer(RunInput):
-    """The form shown at the gate. `decision` has no default, so that an empty resume decides nothing."""
+    """The form shown at the gate. `decision` has no default, so that an empty resume decides nothing.
 
-    decision: Literal["approve", "reject"] = pydantic.Field(
-        title="Decision", description="approve needs the signed line below; reject does not"
+    An approval without a line would be taken with a tick and count for nothing: Prefect refuses it.
+    """
+
+    model_config = pydantic.ConfigDict(json_schema_extra={
+        "if": {"properties": {"decision": {"const": "approve"}}},
+        "then": {"properties": {"approval": {"minLength": SHORTEST_LINE}}, "required": ["approval"]},
+    })
+
+    decision: Literal["approve", "reject", "look again"] = pydantic.Field(
+        title="Decision",
+        description="approve needs the signed line below; reject does not; look again decides nothing, and "
+        "has the run look for lines that were left in the site's store",
     )
     approval: str = pydantic.Field(
         default="", title="Approval line",
@@ -140,9 +155,30 @@ def ask(key: str, text: str, seconds: int) -> Answer | None:
     """
     form = Answer.with_initial_data(description=text)
     try:
-        return suspend_flow_run(wait_for_input=form, key=key, timeout=seconds + ANSWER_GRACE)
+        return _suspend(form, key, seconds + ANSWER_GRACE)
     except (pydantic.ValidationError, ObjectNotFound):
         return None
+
+
+def _suspend(form: type[Answer], key: str, seconds: int) -> Answer:
+    """As `prefect.flow_runs.suspend_flow_run`, but the state says what to do: Prefect's has no message.
+
+    Raises:
+        Pause: Prefect's own signal, which ends this process without ending the run.
+        pydantic.ValidationError, ObjectNotFound: the run was resumed without a usable answer.
+    """
+    run = current()
+    state: State[Any] = Suspended(timeout_seconds=seconds, pause_key=key, message=WAITING.format(run.name))
+    keys = keyset_from_paused_state(state)
+    state.state_details.run_input_keyset = cast("dict[str, str]", keys)
+    with get_client(sync_client=True) as client:
+        said = propose_state_sync(client=client, state=state, flow_run_id=run.flow_run)
+        if said.is_running():  # this question was asked before, and the run resumed since
+            return cast("Answer", form.load(keys))
+        if not said.is_paused():
+            raise OrchestratorError(f"Prefect does not let the run wait: {said.name} {said.message or ''}")
+        form.save(keys)
+    raise Pause(state=said)
 
 
 def sleep_until(when: int, why: str, name: str = AWAITING_WINDOW) -> NoReturn:
@@ -166,30 +202,74 @@ def sleep_until(when: int, why: str, name: str = AWAITING_WINDOW) -> NoReturn:
 # --- from outside a run ---------------------------------------------------------------------------
 
 
+@contextmanager
+def answering() -> Iterator[SyncPrefectClient]:
+    """A client of Prefect's API; every way in which there is none becomes one sentence.
+
+    Without an address Prefect would start a server of its own in the reader's home: so there must be one.
+
+    Raises:
+        OrchestratorError: there is no address, nobody answers there, or who answers is not Prefect's API.
+    """
+    url = str(PREFECT_API_URL.value() or "")
+    if not url:
+        raise OrchestratorError(
+            "it is not known where Prefect is", advice="Set PREFECT_API_URL, such as https://prefect.example/api"
+        )
+    try:
+        with temporary_settings(updates=PATIENCE), get_client(sync_client=True) as client:
+            yield client
+    except httpx.HTTPStatusError as error:
+        raise OrchestratorError(_refusal(error.response), where=url, advice=_advice(url)) from error
+    except httpx.HTTPError as error:
+        raise OrchestratorError(
+            f"Prefect does not answer: {type(error).__name__}", where=url,
+            advice="See whether the server runs and PREFECT_API_URL is right",
+        ) from error
+    except (httpx.InvalidURL, ValueError) as error:  # a page instead of JSON, or no address at all
+        what = "it is not Prefect's API that answers"
+        raise OrchestratorError(what, where=url, advice=_advice(url)) from error
+
+
+def _refusal(answer: httpx.Response) -> str:
+    """What a refusal of the server says, short, and on one line."""
+    if answer.status_code in {401, 403}:
+        return "Prefect does not let this account in: see PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+    return f"Prefect refused ({answer.status_code}): {' '.join(answer.text.split())[:300]}"
+
+
+def _advice(url: str) -> str:
+    if url.rstrip("/").endswith("/api"):
+        return "See whether PREFECT_API_URL is right"
+    return "PREFECT_API_URL should end in /api, and does not"
+
+
+def check_server() -> str:
+    """Ask for Prefect's version.
+
+    Raises:
+        OrchestratorError: see `answering`.
+    """
+    with answering() as client:
+        said = client.api_version()
+        if not re.fullmatch(r"[0-9][0-9A-Za-z.+-]*", said):
+            raise ValueError(said[:40])
+        return said
+
+
 def find(name: str) -> FlowRun:
     """The flow run of that run id.
 
     Raises:
         OrchestratorError: none, or Prefect does not answer.
     """
-    with get_client(sync_client=True) as client:
+    with answering() as client:
         runs = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])), limit=2
         )
     if not runs:
         raise OrchestratorError(f"Prefect knows no run {name}", advice="lamplighter runs lists them")
     return runs[0]
-
-
-def waiting(tags: Sequence[str] = ()) -> list[FlowRun]:
-    """Runs suspended at a gate, oldest first."""
-    wanted = FlowRunFilter(
-        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Suspended"])),
-        tags=FlowRunFilterTags(all_=list(tags)) if tags else None,
-    )
-    with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(flow_run_filter=wanted, limit=200)
-    return sorted(runs, key=lambda run: run.created or run.expected_start_time)  # type: ignore[arg-type,return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +288,13 @@ def states(names: Sequence[str]) -> dict[str, Seen]:
         OrchestratorError: Prefect does not answer.
     """
     found: dict[str, Seen] = {}
-    try:
-        with get_client(sync_client=True) as client:
-            for start in range(0, len(names), PAGE // 2):
-                some = list(names[start : start + PAGE // 2])
-                wanted = FlowRunFilter(name=FlowRunFilterName(any_=some))
-                runs = client.read_flow_runs(
-                    flow_run_filter=wanted, limit=PAGE, sort=FlowRunSort.EXPECTED_START_TIME_ASC
-                )
-                found.update((run.name, _seen(run)) for run in runs)
-    except httpx.HTTPError as error:
-        raise OrchestratorError(f"Prefect does not answer: {type(error).__name__}") from error
+    with answering() as client:
+        for start in range(0, len(names), PAGE // 2):
+            wanted = FlowRunFilter(name=FlowRunFilterName(any_=list(names[start : start + PAGE // 2])))
+            runs = client.read_flow_runs(
+                flow_run_filter=wanted, limit=PAGE, sort=FlowRunSort.EXPECTED_START_TIME_ASC
+            )
+            found.update((run.name, _seen(run)) for run in runs)
     return found
 
 
@@ -232,7 +308,7 @@ def wake(name: str) -> None:
     Raises:
         OrchestratorError: the run is not suspended any more.
     """
-    resume(name, {"decision": "approve", "reason": "woken by the watch: nobody decided, the plan expired"})
+    resume(name, {"decision": "look again", "reason": "woken by the watch: nobody decided in the form"})
 
 
 def resume(name: str, answer: Mapping[str, Any]) -> FlowRun:
@@ -245,10 +321,14 @@ def resume(name: str, answer: Mapping[str, Any]) -> FlowRun:
     end = time.monotonic() + FORM_SECONDS
     while True:
         try:
-            resume_flow_run(run.id, run_input=dict(answer))
+            with answering():
+                resume_flow_run(run.id, run_input=dict(answer))
         except NotPausedError as error:
             state = run.state.name if run.state else "unknown"
-            raise OrchestratorError(f"{name} is not waiting at a gate; its state is {state}") from error
+            raise OrchestratorError(
+                f"{name} is not waiting for approval in Prefect: its state there is {state}",
+                advice=f"If it crashed: lamplighter resume {name}",
+            ) from error
         except RuntimeError as error:
             if _NO_FORM not in str(error) or time.monotonic() > end:
                 raise OrchestratorError(f"Prefect did not take the answer for {name}: {error}") from error
@@ -268,19 +348,14 @@ def start(deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
         OrchestratorError: there is none of that name, it does not take these parameters, or Prefect does
             not answer.
     """
-    try:
-        with get_client(sync_client=True) as client:
+    with answering() as client:
+        try:
             found = client.read_deployment_by_name(deployment)
-            return client.create_flow_run_from_deployment(found.id, parameters=dict(parameters))
-    except ObjectNotFound as error:
-        raise OrchestratorError(f"Prefect has no deployment {deployment}", advice="deploy it") from error
-    except httpx.HTTPStatusError as error:
-        told = error.response.text[:300]
-        raise OrchestratorError(f"Prefect did not start {deployment}: {told}") from error
-    except httpx.HTTPError as error:
-        raise OrchestratorError(
-            f"Prefect does not answer: {type(error).__name__}", advice="Is PREFECT_API_URL set?"
-        ) from error
+        except ObjectNotFound as error:
+            raise OrchestratorError(
+                f"Prefect has no deployment {deployment}", advice="Deploy it: prefect deploy --all"
+            ) from error
+        return client.create_flow_run_from_deployment(found.id, parameters=dict(parameters))
 
 
 def restart(name: str) -> FlowRun:
@@ -288,8 +363,11 @@ def restart(name: str) -> FlowRun:
     run = find(name)
     state_type = run.state.type if run.state else None
     if state_type in {StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED, StateType.PAUSED}:
-        raise OrchestratorError(f"{name} is {run.state.name if run.state else 'in no state'}, not crashed")
-    with get_client(sync_client=True) as client:
+        raise DeclinedError(
+            f"{name} has not crashed: its state in Prefect is {run.state.name if run.state else 'none'}",
+            changed="Nothing was started",
+        )
+    with answering() as client:
         client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
     return run
 
@@ -304,14 +382,12 @@ def page(flow_run: UUID | None) -> str:
     return f"{base}/v2/runs/flow-run/{flow_run}" if flow_run else f"{base}/v2/runs"
 
 
-# --- what a run shows -----------------------------------------------------------------------------
-
-
 def final(state: RunState, message: str) -> State[Any]:
     """The explicit state a flow returns, named as the run ended."""
     make = {
         RunState.COMPLETED: Completed, RunState.REJECTED: Cancelled, RunState.EXPIRED: Cancelled,
         RunState.PLANNED: Completed, RunState.MISSED: Cancelled,
+        RunState.NOTHING_DONE: Cancelled, RunState.REFUSED: Cancelled,
         RunState.HALTED: Failed, RunState.FAILED: Failed,
     }[state]
     return make(name=str(state), message=message)
@@ -320,40 +396,3 @@ def final(state: RunState, message: str) -> State[Any]:
 def told(message: str, *, ok: bool) -> State[Any]:
     """The explicit state of a flow that has no ledger of its own."""
     return Completed(message=message) if ok else Failed(message=message)
-
-
-def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    """Keep a table with the run."""
-    create_table_artifact(rows, key=key, description=description)
-
-
-def show_page(key: str, markdown: str, description: str) -> None:
-    """Keep a page of markdown with the run."""
-    create_markdown_artifact(markdown, key=key, description=description)
-
-
-class Progress:
-    """A progress bar on the run's page, updated at most every `seconds`.
-
-    Args:
-        what: shown beside the bar.
-        total: how many make it full.
-        seconds: between updates; each is a call to Prefect's API.
-    """
-
-    def __init__(self, what: str, total: int, seconds: float) -> None:
-        self._total, self._seconds = total, seconds
-        self._shown, self._at = 0, time.monotonic()
-        key = what.replace(" ", "-")
-        made = create_progress_artifact(0.0, key=key, description=f"{what}: {total} hosts")
-        self._artifact = cast("UUID", made)  # in a sync flow the dispatching function answers at once
-
-    def show(self, done: int, *, last: bool = False) -> None:
-        """Move the bar to `done` of the total."""
-        if done == self._shown or (not last and time.monotonic() - self._at < self._seconds):
-            return
-        self._shown, self._at = done, time.monotonic()
-        try:
-            update_progress_artifact(self._artifact, progress=100.0 * done / self._total)
-        except (httpx.HTTPError, PrefectException):  # a bar that stands still must not stop a rollout
-            return

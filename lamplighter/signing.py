@@ -108,20 +108,33 @@ def sign_statement(
     return armoured
 
 
-def signer_of(key: Path, signers: Signers, *, program: str = "ssh-keygen") -> str:
+def signer_of(key: Path, signers: Signers, named: str = "", *, program: str = "ssh-keygen") -> str:
     """The person a key is listed for in the approvers file.
 
+    Args:
+        key: a private key, or the public half of one in the agent.
+        signers: the approvers file.
+        named: who is meant, when it is listed for several.
+        program: the ssh-keygen to use.
+
     Raises:
-        SigningError: it is listed for nobody, or cannot be read.
+        SigningError: it is listed for nobody, or not for who is meant, or cannot be read.
     """
+    if not key.is_file():
+        raise SigningError(
+            "there is no such key", where=str(key), changed="Nothing was signed",
+            advice="Name the private key's file with --key",
+        )
     printed = _keygen(key, ["-l", "-E", "sha256", "-f", str(key)], DEADLINE, program)
     fingerprint = next((word for word in printed.split() if word.startswith("SHA256:")), "")
-    for lines in signers.by_key.values():
-        if lines[0].key.fingerprint == fingerprint:
-            return lines[0].principal
+    lines = (line for each in signers.by_key.values() for line in each)
+    listed = list(dict.fromkeys(line.principal for line in lines if line.key.fingerprint == fingerprint))
+    if listed and (not named or named in listed):
+        return named or listed[0]
+    what = f"is listed for {', '.join(listed)}, not for {named}" if listed else "is not in"
     raise SigningError(
-        f"the key {fingerprint} is not in the site's approvers file", where=str(key),
-        advice="Sign with a listed key, or have internal IT add this one",
+        f"the key {fingerprint} {what}" + ("" if listed else " the site's approvers file"), where=str(key),
+        changed="Nothing was signed", advice="Sign with a listed key, or have internal IT add this one",
     )
 
 

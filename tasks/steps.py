@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
-from lamplighter import orchestrator
+from lamplighter import artifacts, orchestrator
 from lamplighter.derive.catalogue import named
 from lamplighter.derive.timetable import declared
 from lamplighter.engine.opening import Wanted, edited, open_request
@@ -202,7 +202,7 @@ def make_plan(run: Run, surveyed: tuple[Surveyed, ...]) -> Plan:
     plan = _step("plan", lambda: run.make_plan(surveyed))
     count = len(plan.targets)
     get_run_logger().info("%d of %d hosts in %d waves: %s", count, plan.fleet, len(plan.waves), plan.digest)
-    orchestrator.show_page("plan", plan_page(plan), f"Plan of {run.id}")
+    artifacts.show_page("plan", plan_page(plan, run.site.time_zone), f"Plan of {run.id}")
     return plan
 
 
@@ -242,7 +242,8 @@ def _ask(run: Run, plan: Plan, result: GateResult) -> None:
     _tell(run)
     left = max(int(plan.expires - time.time()), 60)
     replans = run.request.replans
-    page = gate_page(plan, result, number, replans, deltas(run.store, run.site.name, replans, plan))
+    different = deltas(run.store, run.site.name, replans, plan)
+    page = gate_page(plan, run.site.time_zone, result, number, replans, different)
     answer = orchestrator.ask(f"gate-{number}", page, left)
     if answer is None:
         run.receive(number, (), {"decision": "none", "reason": "resumed without a decision"})
@@ -263,7 +264,7 @@ def roll_out(run: Run, wave: int) -> None:
         say = log.info if outcome.terminal in {Terminal.CHANGED, Terminal.UNCHANGED} else log.warning
         say("%-16s %s: %s", outcome.host, outcome.terminal, outcome.message)
 
-    progress = orchestrator.Progress(f"wave {wave}", len(names), PROGRESS_SECONDS)
+    progress = artifacts.Progress(f"wave {wave}", len(names), PROGRESS_SECONDS)
 
     def tick() -> None:
         progress.show(sum(name in run.history.hosts for name in names))
@@ -278,9 +279,10 @@ def close(run: Run) -> State[Any]:
     """Seal the ledger, show the report, and end in a state named as the run ended."""
     ending = _step("report", run.close)
     plan = run.plan() if run.history.plan else None
-    orchestrator.show_table("report", report_rows(ending.outcomes), f"{run.id}: every host, one row")
-    page = report_page(run.id, plan, ending, _overdue(run), (*_times(run), *delivery_lines(run)))
-    orchestrator.show_page("report-page", page, f"Report of {run.id}")
+    artifacts.show_table("report", report_rows(ending.outcomes), f"{run.id}: every host, one row")
+    times = (*_times(run), *delivery_lines(run))
+    page = report_page(run.id, plan, run.site.time_zone, ending, _overdue(run), times)
+    artifacts.show_page("report-page", page, f"Report of {run.id}")
     get_run_logger().info("%s: %s", ending.state, ending.message)
     _tell(run)
     return orchestrator.final(ending.state, ending.message)

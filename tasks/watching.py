@@ -66,17 +66,21 @@ class Round:
 
     # --- the steps --------------------------------------------------------------------------------
 
-    def wake_expired(self) -> None:
-        """Give runs a push whose plan expired at the gate; each sees it, and ends and seals itself."""
+    def wake(self) -> None:
+        """Give runs at their gate a push that would not go on by themselves.
+
+        Their plan expired: each sees it, and ends and seals itself. Or somebody signed and could not tell
+        Prefect: each looks at the lines that were left in the store.
+        """
         for case in self.cases:
             with self._noting(case.run):
                 state = self._state(case)
-                if not case.expired or state not in GATE_STATES | DEAD:
-                    continue
-                if state in GATE_STATES:
+                if (case.expired or case.unread) and state in GATE_STATES:
                     orchestrator.wake(case.run)
-                else:
+                elif case.expired and state in DEAD:
                     orchestrator.restart(case.run)
+                else:
+                    continue
                 self.woken.append(case.run)
 
     def tell(self) -> None:

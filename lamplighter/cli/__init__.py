@@ -1,12 +1,14 @@
 """The command line. Each command is a module of its own, imported when it is called: answers come at once.
 
 Exit codes, the same everywhere: 0 yes or done, 1 no (mistakes found, gate closed, run failed), 2 it could
-not be told (bad usage, unreadable files, no answer). `--json` prints one JSON value and nothing else.
+not be told (bad usage, unreadable files, no answer). `--json` prints one JSON value and nothing else; an
+error is one as well, `{"error": ...}`.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from lamplighter.errors import LamplighterError
+from lamplighter.errors import DeclinedError, LamplighterError, NotApprovedError
 from lamplighter.secrets import keep_memory_private
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -81,7 +83,10 @@ def main(argv: list[str] | None = None) -> None:
         app(words)
     except LamplighterError as error:
         complain(error)
-        raise SystemExit(2) from None
+        if "--json" in words:
+            said = {name: getattr(error, name) for name in ("message", "where", "changed", "advice")}
+            typer.echo(json.dumps({"error": str(error), **said}, indent=2, ensure_ascii=False))
+        raise SystemExit(1 if isinstance(error, DeclinedError | NotApprovedError) else 2) from None
 
 
 def complain(error: LamplighterError) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from lamplighter.cli.common import console, print_json, warn
+from lamplighter.cli.common import console, print_json, site_folders, store_of, warn
 from lamplighter.derive.catalogue import discover
-from lamplighter.errors import LamplighterError, SelectionError
+from lamplighter.errors import LamplighterError
 from lamplighter.notify.heartbeat import warning
-from lamplighter.site import Findings, load_site_named, look_at_site, site_path, sites_dir
-from lamplighter.store import open_store
+from lamplighter.site import Findings, load_site_named, look_at_site, site_path
 
 
 def check(
@@ -34,7 +32,8 @@ def check(
     """
     runbooks = {name: entry.runbook for name, entry in discover().items()} or None
     now = int(time.time())
-    found = {folder.name: look_at_site(folder, runbooks, now, here=here) for folder in _folders(site)}
+    folders = [site_path(site)] if site else site_folders()
+    found = {folder.name: look_at_site(folder, runbooks, now, here=here) for folder in folders}
     wrong = any(each.mistakes for each in found.values())
     if as_json:
         sites = [
@@ -63,21 +62,9 @@ def _silence(site: str) -> str:
     if not place.store.id:
         return f"{site} has no store yet, so nothing can run: lamplighter store new {site}"
     try:
-        return warning(place, open_store(place.store), time.time())
+        return warning(place, store_of(place), time.time())
     except LamplighterError:
         return ""
-
-
-def _folders(site: str | None) -> list[Path]:
-    if site:
-        return [site_path(site)]
-    folders = sorted(path.parent for path in sites_dir().glob("*/site.yaml"))
-    folders = [folder for folder in folders if folder.name != "template"]
-    if not folders:
-        raise SelectionError(
-            f"no site in {sites_dir()}", advice="Set LAMPLIGHTER_INVENTORIES, or copy inventories/template"
-        )
-    return folders
 
 
 def _show(screen: Console, name: str, found: Findings) -> None:

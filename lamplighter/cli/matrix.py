@@ -14,9 +14,9 @@ from lamplighter.derive.catalogue import discover
 from lamplighter.engine.stages import stage_of
 from lamplighter.errors import StoreError
 from lamplighter.model.clocks import span
+from lamplighter.model.quorum import needs
 from lamplighter.model.responsibility import Function
 from lamplighter.model.runbook import Runbook
-from lamplighter.model.show import needs
 from lamplighter.model.stage import InForce, Stage, lowest
 from lamplighter.site import Site, load_site_named
 from lamplighter.store import open_store

@@ -8,14 +8,24 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lamplighter.cli.common import console, find_run, print_json, sites, table, warn
+from lamplighter.cli.common import (
+    AnySite,
+    AsJson,
+    RunId,
+    console,
+    find_run,
+    print_json,
+    store_of,
+    table,
+    warn,
+)
 from lamplighter.errors import SelectionError
 from lamplighter.model.calendar import told
 from lamplighter.notify.heartbeat import warning
 from lamplighter.notify.outbox import Entry, Outbox
 from lamplighter.notify.watch import Watch
+from lamplighter.site import load_site_named
 from lamplighter.site.notify import load_notify
-from lamplighter.store import open_store
 
 COLOURS = {"sent": "green", "failed": "red", "waiting": "yellow", "sending": "yellow"}
 
@@ -25,14 +35,14 @@ def notifications(
     unsent: Annotated[bool, typer.Option("--unsent", help="only what was not sent")] = False,
     run: Annotated[str, typer.Option(help="only of this run")] = "",
     text: Annotated[bool, typer.Option("--text", help="print the messages in full")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show every notice of a site, newest first: sent, waiting to be tried again, or failed.
 
     Exit 1 when one has failed.
     """
-    place = sites(site)[0]
-    store = open_store(place.store)
+    place = load_site_named(site)
+    store = store_of(place)
     warn(warning(place, store, time.time()))
     entries = [
         entry for entry in Outbox(store, time.time).entries()
@@ -73,10 +83,11 @@ def _cells(entry: Entry, zone: str) -> tuple[str, ...]:
 
 
 def acknowledge(
-    run: Annotated[str, typer.Argument(help="a run that failed or stands still")],
+    run: RunId,
     by: Annotated[str, typer.Option(help="your id in people.yaml; a claim, nothing proves it")],
     reason: Annotated[str, typer.Option(help="kept with it")] = "",
-    site: Annotated[str | None, typer.Option(help="only look at this site")] = None,
+    site: AnySite = None,
+    *, as_json: AsJson = False,
 ) -> None:
     """Say that you have a run's trouble in hand: nobody further up is woken. It opens no gate."""
     found = find_run(run, site)
@@ -86,4 +97,7 @@ def acknowledge(
     notify = load_notify(found.site.path, found.site.people)
     watch = Watch(found.site, found.store, notify, {}, lambda _: "", time.time)
     watch.acknowledge(found.run, by, reason)
-    console().print(f"{found.run} is in the hands of {by}", markup=False)
+    if as_json:
+        print_json({"run": found.run, "site": found.site.name, "by": by, "reason": reason})
+    else:
+        console().print(f"{found.run} at {found.site.name} is in the hands of {by}", markup=False)

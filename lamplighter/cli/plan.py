@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lamplighter.cli.common import console, print_json
+from lamplighter.cli.common import SiteName, console, print_json, store_of, the_site, warn
 from lamplighter.cli.show import print_plan
 from lamplighter.derive.catalogue import named
 from lamplighter.engine.drafting import Request, draft
@@ -23,11 +23,11 @@ from lamplighter.engine.targets import targets_of
 from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.model.operation import Operation
 from lamplighter.model.options import Choices, operation_with, options_of, parameters_of
+from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import Plan, Requester
 from lamplighter.model.runbook import On, Runbook
 from lamplighter.model.session import Connect
-from lamplighter.site import Site, load_site_named
-from lamplighter.store import open_store
+from lamplighter.site import Site
 from lamplighter.transports.connect import HostTransport
 from tasks.account_changes import ResetPassword
 from tasks.account_runs import open_desk
@@ -41,7 +41,7 @@ OF_A_RUN = ("site", "verified", "ticket", "requester")
 
 def plan(
     runbook: Annotated[str, typer.Argument(help="its id, for example patch-linux")],
-    site: Annotated[str, typer.Option(help="a folder in inventories/")] = "demo",
+    site: SiteName = "",
     hosts: Annotated[str, typer.Option(help="an Ansible host pattern: web, prod:!db1")] = EVERYTHING,
     option: Annotated[
         list[str] | None,
@@ -55,7 +55,7 @@ def plan(
     entry = named(runbook)
     if entry.runbook.operation is None:
         raise SelectionError(f"{runbook} changes nothing, so there is nothing to plan")
-    place = load_site_named(site)
+    place = the_site(site)
     reach: AbstractContextManager[Connect] | None = None
     operation: Operation[Any]
     if entry.runbook.on is On.ACCOUNTS:
@@ -69,7 +69,19 @@ def plan(
     if as_json:
         print_json(json.loads(drafted.to_bytes()))
     else:
-        print_plan(console(), drafted)
+        print_plan(console(), drafted, place.time_zone)
+    answer_for(drafted)
+
+
+def answer_for(drafted: Plan) -> None:
+    """End with 2 when not one target could be looked at, and with 1 when every one of them was refused."""
+    ends, count = {host.end for host in drafted.hosts}, len(drafted.hosts)
+    if drafted.targets or Terminal.UNCHANGED in ends:
+        return
+    unseen = any(end.spends_budget for end in ends)
+    what = "could be looked at: it is not known what would be done" if unseen else "would be changed"
+    warn(f"not one of {count} targets at {drafted.site} {what}; the plan says of each why")
+    raise typer.Exit(2 if unseen else 1)
 
 
 def preview(
@@ -87,7 +99,7 @@ def preview(
         NotApprovedError: the function is in a stage in which the MSP may not even look.
     """
     runbook, place = request.runbook, request.site
-    stage = stage_for(runbook, place, open_store(place.store), now).stage
+    stage = stage_for(runbook, place, store_of(place), now).stage
     if not stage.may_look:
         raise NotApprovedError(
             f"{runbook.function} is in stage {stage}: the MSP's runs refuse", where=place.name,

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lamplighter.cli.approve import DEFAULT_KEY, As, Key, Reason, Yes
-from lamplighter.cli.common import console, print_json
+from lamplighter.cli.common import SiteName, console, print_json, store_of, the_site
 from lamplighter.derive.catalogue import discover
 from lamplighter.engine.handover import Gathered, decide, gather
 from lamplighter.engine.provenance import code_digest
@@ -29,17 +29,16 @@ from lamplighter.model.selection import closest
 from lamplighter.model.stage import NAMESPACE, Decision, Demotion, InForce, Stage
 from lamplighter.model.track import Track
 from lamplighter.signing import sign_line, signer_of
-from lamplighter.site import Site, load_site_named
-from lamplighter.store import Store, open_store
+from lamplighter.site import Site
+from lamplighter.store import Store
 from lamplighter.timespan import seconds
 
 FunctionName = Annotated[str, typer.Argument(metavar="FUNCTION", help="a line of responsibilities.yaml")]
-SiteName = Annotated[str, typer.Option("--site", help="a folder in inventories/")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the evidence as JSON, and sign nothing")]
 
 
 def promote(
-    function: FunctionName, site: SiteName = "demo", *,
+    function: FunctionName, site: SiteName = "", *,
     to: Annotated[Stage | None, typer.Option(help="decide on it; without, only show the evidence")] = None,
     key: Key = DEFAULT_KEY, as_: As = "", reason: Reason = "",
     valid_for: Annotated[str, typer.Option(help="how long the decision counts, a year at most")] = "365d",
@@ -52,26 +51,29 @@ def promote(
     if as_json:
         print_json({**json.loads(gathered.track.to_bytes()), "digest": gathered.track.digest})
         return
+    key = key.expanduser()
+    who = signer_of(key, place.signers, as_) if to else ""  # before anything is asked
     before = stage_of(line, place, store, mine, now)
     _show(console(), place, gathered, before)
     if to is None:
         return
-    if not yes and typer.prompt(f"To decide on {to}, type {line.id}", err=True).strip() != line.id:
+    question = f"To decide on {to} at {place.name}, type {line.id}"
+    if not yes and typer.prompt(question, err=True).strip() != line.id:
         raise SelectionError("not decided: the name was not typed", changed="Nothing was signed")
-    key = key.expanduser()
     decision = Decision(
-        place.name, line.id, to, as_ or signer_of(key, place.signers), now, now + seconds(valid_for),
+        place.name, line.id, to, who, now, now + seconds(valid_for),
         secrets.token_hex(16), gathered.track.digest,
         {name: code_digest(one) for name, one in mine.items() if one.changes}, reason,
     )
     decide(store, place, sign_line(decision.to_bytes(), key, NAMESPACE), gathered.track, now)
-    _say(stage_of(line, place, store, mine, now), line, to)
+    _say(place, stage_of(line, place, store, mine, now), line, to)
 
 
 def demote(
     function: FunctionName, reason: Annotated[str, typer.Option(help="one line, for the record")],
-    site: SiteName = "demo",
+    site: SiteName = "",
     to: Annotated[Stage, typer.Option(help="the highest stage that is left")] = Stage.SHADOW,
+    *, as_json: Annotated[bool, typer.Option("--json", help="print the answer as JSON")] = False,
 ) -> None:
     """Take a function back at once. Needs no signature; MSP work stops before its next host."""
     place, line, store, mine = _find(function, site)
@@ -79,12 +81,19 @@ def demote(
     if not reason.strip():
         raise SelectionError("a demotion needs a reason", advice="give one with --reason")
     keep_demotion(store, line.id, Demotion(to, now, reason.strip()))
-    _say(stage_of(line, place, store, mine, now), line, to)
+    after = stage_of(line, place, store, mine, now)
+    if as_json:
+        print_json({
+            "site": place.name, "function": line.id, "stage": str(after.stage), "why": after.why,
+            "asked": str(to),
+        })
+    else:
+        _say(place, after, line, to)
 
 
 def _find(function: str, site: str) -> tuple[Site, Function, Store, dict[str, Runbook]]:
     runbooks = {name: entry.runbook for name, entry in discover().items()}
-    place = load_site_named(site, runbooks)
+    place = the_site(site, runbooks)
     line = place.matrix.functions.get(function)
     if line is None:
         known = place.matrix.functions
@@ -93,7 +102,7 @@ def _find(function: str, site: str) -> tuple[Site, Function, Store, dict[str, Ru
             f"there is no function `{function}` at {place.name}",
             advice=f"did you mean `{close}`?" if close else f"there are: {', '.join(known)}",
         )
-    store = open_store(place.store)
+    store = store_of(place)
     return place, line, store, {name: runbooks[name] for name in line.runbooks}
 
 
@@ -126,8 +135,8 @@ def _rows(found: Track, before: InForce) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _say(now: InForce, line: Function, wanted: Stage) -> None:
+def _say(place: Site, now: InForce, line: Function, wanted: Stage) -> None:
     out = console()
-    out.print(f"{line.id} is {now.stage} now: {now.why}", markup=False)
+    out.print(f"{line.id} at {place.name} is {now.stage} now: {now.why}", markup=False)
     if now.stage.rank < wanted.rank:
         out.print(f"to make it {wanted}, declare that stage in responsibilities.yaml as well", markup=False)

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from lamplighter.cli.common import Found, console, find_run, print_json
-from lamplighter.cli.plan import preview
+from lamplighter.cli.common import (
+    STARTED,
+    AnySite,
+    AsJson,
+    Found,
+    RunId,
+    console,
+    find_run,
+    print_json,
+    started,
+)
+from lamplighter.cli.plan import answer_for, preview
 from lamplighter.cli.show import delta_table
 from lamplighter.derive.catalogue import named
 from lamplighter.derive.prefect_yaml import offered
 from lamplighter.engine.drafting import Request
 from lamplighter.engine.replanning import earlier
-from lamplighter.errors import SelectionError
+from lamplighter.errors import DeclinedError, SelectionError
 from lamplighter.model.delta import HostDelta, difference, left_over
 from lamplighter.model.options import operation_with
 from lamplighter.model.plan import Plan, Requester
@@ -24,14 +34,14 @@ from lamplighter.model.runbook import On
 
 
 def replan(
-    run: Annotated[str, typer.Argument(help="a run that has ended, or the start of its id")],
-    site: Annotated[str | None, typer.Option(help="only look at this site")] = None,
+    run: RunId,
+    site: AnySite = None,
     requester: Annotated[str, typer.Option(help="who asks; a claim")] = "not named",
     start: Annotated[
         bool, typer.Option("--start", help="start a run for what is left; it waits at its gate as any other")
     ] = False,
     deployment: Annotated[str, typer.Option(help="what starts it; else the site's first deployment")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print the difference as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Plan the hosts that a run did not bring to their end, and show only what differs. Changes nothing."""
     found = find_run(run, site)
@@ -43,21 +53,42 @@ def replan(
         )
     left = [host for host in left_over(old, history.hosts) if host in found.site.inventory.hosts]
     if not left:
-        console().print(f"{found.run} left nothing undone", markup=False)
+        if start:
+            raise DeclinedError(f"{found.run} left nothing undone", changed="Nothing was started")
+        _print(found, None, (), {}, as_json=as_json)
         return
     request = _request(found, old, ",".join(left), requester)
     new = preview(request, int(time.time()), Console(stderr=True, highlight=False))
     deltas = difference(old, history.hosts, new)
+    begun = _start(deployment or offered(found.site, old.runbook), request) if start else {}
+    _print(found, new, deltas, begun, as_json=as_json)
+    if not start:
+        answer_for(new)
+
+
+def _print(
+    found: Found, new: Plan | None, deltas: tuple[HostDelta, ...], begun: dict[str, str], *, as_json: bool
+) -> None:
     if as_json:
-        print_json(_as_json(found.run, new, deltas))
+        print_json({
+            "replans": found.run, "site": found.site.name,
+            "plan": json.loads(new.to_bytes()) if new else None,
+            "hosts": [
+                {"host": one.host, "ended": one.ended, "different": list(one.lines)} for one in deltas
+            ],
+            "started": begun or None,
+        })
+        return
+    out = console()
+    if new is None:
+        out.print(f"{found.run} at {found.site.name} left nothing undone", markup=False)
+        return
+    out.print(delta_table(found.run, deltas))
+    out.print(f"{len(new.targets)} of {len(deltas)} hosts would be changed at {new.site}", markup=False)
+    if begun:
+        out.print(STARTED.format(**begun), markup=False)
     else:
-        out = console()
-        out.print(delta_table(found.run, deltas))
-        out.print(f"{len(new.targets)} of {len(deltas)} hosts would be changed", markup=False)
-    if start:
-        _start(deployment or offered(found.site, old.runbook), request)
-    elif not as_json:
-        console().print("Start it with --start; it will survey again and wait for approval", markup=False)
+        out.print("Start it with --start; it will survey again and wait for approval", markup=False)
 
 
 def _request(found: Found, old: Plan, hosts: str, requester: str) -> Request:
@@ -68,14 +99,7 @@ def _request(found: Found, old: Plan, hosts: str, requester: str) -> Request:
     return Request(runbook, found.site, operation, who, hosts, old.change_ref, replans=found.run)
 
 
-def _as_json(run: str, new: Plan, deltas: tuple[HostDelta, ...]) -> dict[str, Any]:
-    return {
-        "replans": run, "plan": json.loads(new.to_bytes()),
-        "hosts": [{"host": one.host, "ended": one.ended, "different": list(one.lines)} for one in deltas],
-    }
-
-
-def _start(deployment: str, request: Request) -> None:
+def _start(deployment: str, request: Request) -> dict[str, str]:
     from lamplighter import orchestrator  # noqa: PLC0415 - Prefect takes 2 s to import
 
     run = orchestrator.start(deployment, {
@@ -83,4 +107,4 @@ def _start(deployment: str, request: Request) -> None:
         "change_ref": request.change_ref, "requester": request.requester.id, "replans": request.replans,
     })
     name = orchestrator.run_of(request.runbook.id, run)
-    console().print(f"{name}: {orchestrator.page(run.id)}", markup=False)
+    return started(name, request.site.name, str(run.id), orchestrator.page(run.id))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lamplighter.cli.common import console
+from lamplighter.cli.common import STARTED, AsJson, SiteName, console, print_json, started, the_site
 from lamplighter.cli.plan import operation_of
 from lamplighter.derive.catalogue import named
 from lamplighter.derive.prefect_yaml import offered
@@ -22,7 +22,7 @@ from lamplighter.model.plan import Requester
 from lamplighter.model.request import NAMESPACE, SignedRequest, authenticate
 from lamplighter.model.runbook import On
 from lamplighter.signing import sign_line, signer_of
-from lamplighter.site import Site, load_site_named
+from lamplighter.site import Site
 from lamplighter.timespan import seconds
 
 
@@ -31,7 +31,7 @@ def request(
     key: Annotated[Path, typer.Option(
         envvar="LAMPLIGHTER_KEY", help="your private key, or its .pub when the key is in the agent",
     )],
-    site: Annotated[str, typer.Option(help="a folder in inventories/")] = "demo",
+    site: SiteName = "",
     hosts: Annotated[str, typer.Option(help="an Ansible host pattern: web, prod:!db1")] = "all",
     option: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option of the runbook")
@@ -45,9 +45,11 @@ def request(
     print_only: Annotated[
         bool, typer.Option("--print", help="only print the line, for the form's field `requester`")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Sign a request for one run, and start it."""
-    entry, place, key = named(runbook), load_site_named(site), key.expanduser()
+    entry, place, key = named(runbook), the_site(site), key.expanduser()
+    signer = signer_of(key, place.signers)
     targets_of(entry.runbook, place).select(hosts)
     operation = operation_of(entry.runbook, option or [])
     wanted = Request(
@@ -55,15 +57,18 @@ def request(
     )
     now = int(time.time())
     signed = SignedRequest(
-        wanted.asked, signer_of(key, place.signers), now, now + seconds(valid_for), secrets.token_hex(16),
+        wanted.asked, signer, now, now + seconds(valid_for), secrets.token_hex(16),
         reason,
     )
     line = sign_line(signed.to_bytes(), key, NAMESPACE)
     _check(line, signed, place, now)
     if print_only or entry.runbook.on is On.ACCOUNTS:  # who called is for the form to ask
-        typer.echo(folded(line))
+        if as_json:
+            print_json({"runbook": runbook, "site": place.name, "requester": signer, "line": line})
+        else:
+            typer.echo(folded(line))
         return
-    _start(deployment or offered(place, runbook), wanted, line)
+    _start(deployment or offered(place, runbook), wanted, line, as_json=as_json)
 
 
 def _check(line: str, signed: SignedRequest, place: Site, now: int) -> None:
@@ -71,12 +76,13 @@ def _check(line: str, signed: SignedRequest, place: Site, now: int) -> None:
     judged = authenticate(line, signed.asked, place.trust, now, {}, "")
     if isinstance(judged, Code):
         raise NotApprovedError(
-            f"the signed request would not count: {judged}", where=place.name, changed="Nothing was started",
+            f"the signed request of {signed.requester} would not count: {judged}", where=place.name,
+            changed="Nothing was started",
             advice=f"Have internal IT list your key in approvers for {NAMESPACE}",
         )
 
 
-def _start(deployment: str, wanted: Request, line: str) -> None:
+def _start(deployment: str, wanted: Request, line: str, *, as_json: bool) -> None:
     from lamplighter import orchestrator  # noqa: PLC0415 - Prefect takes 2 s to import
 
     asked = wanted.asked
@@ -85,4 +91,8 @@ def _start(deployment: str, wanted: Request, line: str) -> None:
         "requester": line, "emergency": asked.emergency,
     })
     name = orchestrator.run_of(wanted.runbook.id, run)
-    console().print(f"{name}: {orchestrator.page(run.id)}", markup=False)
+    begun = started(name, asked.site, str(run.id), orchestrator.page(run.id))
+    if as_json:
+        print_json(begun)
+    else:
+        console().print(STARTED.format(**begun), markup=False)

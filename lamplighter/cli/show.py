@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lamplighter.cli.common import Found, coloured, console, find_run, print_json, promised, table
+from lamplighter.cli.common import (
+    AnySite,
+    AsJson,
+    Found,
+    RunId,
+    coloured,
+    console,
+    find_run,
+    print_json,
+    promised,
+    table,
+)
 from lamplighter.engine.replanning import deltas
 from lamplighter.model.clocks import clock_lines, read_clocks
 from lamplighter.model.delta import HostDelta
@@ -23,9 +32,8 @@ from lamplighter.model.show import alike, facts_of
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="a run's id, or the start of it")],
-    site: Annotated[str | None, typer.Option(help="only look at this site")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print plan and outcomes as JSON")] = False,
+    run: RunId, site: AnySite = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a run plans, and what became of every host so far, from its ledger alone."""
     found = find_run(run, site)
@@ -33,8 +41,8 @@ def show(
     plan = found.plan()[0] if history.plan else None
     if as_json:
         print_json({
-            "run": found.run, "plan": json.loads(plan.to_bytes()) if plan else None,
-            "digest": history.plan, "state": history.sealed or "open", "why": history.why,
+            "run": found.run, "site": found.site.name, "plan": json.loads(plan.to_bytes()) if plan else None,
+            "digest": history.plan, "state": history.state, "why": history.why,
             "hosts": [
                 {"host": each.host, "terminal": each.terminal, "wave": each.wave, "message": each.message}
                 for each in history.hosts.values()
@@ -43,11 +51,13 @@ def show(
         return
     out = console()
     if plan is not None:
-        print_plan(out, plan)
+        print_plan(out, plan, found.site.time_zone)
         print_deltas(out, found, plan)
     print_outcomes(out, history.hosts.values())
     print_times(out, found)
-    out.print(f"[bold]State[/] {escape(history.sealed or 'open')} {escape(history.why)}")
+    out.print(f"[bold]State[/] {escape(history.state)} {escape(history.why)}")
+    if history.waits:
+        out.print(f"To decide: lamplighter approve {found.run}, or reject", markup=False)
 
 
 def print_times(out: Console, found: Found) -> None:
@@ -61,16 +71,16 @@ def print_times(out: Console, found: Found) -> None:
         out.print(f"  [dim]{escape(what):<22}[/] {escape(text)}", soft_wrap=True)
 
 
-def print_head(out: Console, plan: Plan) -> None:
-    """What a plan is, without its steps."""
+def print_head(out: Console, plan: Plan, zone: str) -> None:
+    """What a plan is, without its steps; times in the site's zone."""
     out.print(f"[bold]{escape(plan.runbook)} at {escape(plan.site)}[/] {escape(plan.run)}")
-    for name, value in facts_of(plan):
+    for name, value in facts_of(plan, zone):
         out.print(f"  [dim]{name:<16}[/] {escape(value)}", soft_wrap=True)
 
 
-def print_plan(out: Console, plan: Plan) -> None:
+def print_plan(out: Console, plan: Plan, zone: str) -> None:
     """A plan at a glance: its head, then a row for hosts of one wave that get the same."""
-    print_head(out, plan)
+    print_head(out, plan, zone)
     made = table("", ("wave", "hosts", "what", "to note"), ())
     for wave, names, host in alike(plan):
         what = "\n".join(f"{step.id}: {step.summary}" for step in host.steps)
@@ -84,9 +94,9 @@ def print_plan(out: Console, plan: Plan) -> None:
 def print_to_approve(out: Console, found: Found, plan: Plan) -> None:
     """What is to be signed: the plan, or what differs when it takes up one that was approved before."""
     if not found.records[0].get("replans"):
-        print_plan(out, plan)
+        print_plan(out, plan, found.site.time_zone)
         return
-    print_head(out, plan)
+    print_head(out, plan, found.site.time_zone)
     print_deltas(out, found, plan)
     out.print(f"  [dim]{'Every step of it':<16}[/] lamplighter show {escape(plan.run)}")
 

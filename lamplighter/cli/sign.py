@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lamplighter.cli.common import AsJson, print_json
 from lamplighter.errors import LamplighterError, SelectionError
 from lamplighter.model.approval import Decision
 from lamplighter.model.canonical import MAX_BYTES
 from lamplighter.model.envelope import visible
 from lamplighter.model.plan import Plan, read_plan
 from lamplighter.model.show import facts_of
-from lamplighter.model.signers import Signers
 from lamplighter.signing import Wish, approve_line, signer_of
 from lamplighter.site import load_site, load_site_named
 from lamplighter.timespan import seconds
@@ -34,21 +34,28 @@ def sign(
     valid_for: Annotated[str, typer.Option(help="how long an approval counts: 90m, 24h, 3d")] = "24h",
     revokes: Annotated[str, typer.Option(help="with revoke: the one approval to take back")] = "",
     out: Annotated[Path | None, typer.Option(help="write the line to this file, which must be new")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Sign a decision on a plan with your own SSH key; prints one line."""
     plan_bytes, parsed = _read(plan)
-    _show(parsed)
+    place = load_site(site) if site else load_site_named(parsed.site)
     key = key.expanduser()
-    wish = Wish(as_ or signer_of(key, _signers(site, parsed)), decision, reason, seconds(valid_for), revokes)
+    who = signer_of(key, place.signers, as_)
+    _show(parsed, place.time_zone)
+    wish = Wish(who, decision, reason, seconds(valid_for), revokes)
     line = approve_line(plan_bytes, wish, key, int(time.time()))
-    if out is None:
+    if out is not None:
+        try:
+            with out.open("x") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise SelectionError(f"the line cannot be written: {error.strerror}", where=str(out)) from error
+    if as_json:
+        print_json({
+            "run": parsed.run, "site": place.name, "approver": who, "decision": str(decision), "line": line,
+        })
+    elif out is None:
         typer.echo(line)
-        return
-    try:
-        with out.open("x") as file:
-            file.write(line + "\n")
-    except OSError as error:
-        raise SelectionError(f"the line cannot be written: {error.strerror}", where=str(out)) from error
 
 
 def _read(path: Path) -> tuple[bytes, Plan]:
@@ -62,13 +69,9 @@ def _read(path: Path) -> tuple[bytes, Plan]:
         raise error.at(str(path)) from None
 
 
-def _show(plan: Plan) -> None:
+def _show(plan: Plan, zone: str) -> None:
     """What is about to be signed, read from the bytes that are; on standard error, as the line goes out."""
     out = Console(stderr=True, highlight=False)
     out.print(visible(f"{plan.runbook} at {plan.site}, run {plan.run}"), markup=False, soft_wrap=True)
-    for name, value in facts_of(plan):
+    for name, value in facts_of(plan, zone):
         out.print(visible(f"  {name:<18} {value}"), markup=False, soft_wrap=True)
-
-
-def _signers(site: Path | None, plan: Plan) -> Signers:
-    return (load_site(site) if site else load_site_named(plan.site)).signers

@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lamplighter.cli.common import console, print_json, promised, sites, table
+from lamplighter.cli.common import console, print_json, promised, store_of, table
 from lamplighter.ledger import read_ledger
 from lamplighter.model.clocks import Ball, Clocks, Kept, Promise, promises, read_clocks, span
+from lamplighter.model.history import replay
 from lamplighter.seals import runs_of
-from lamplighter.site import Site
-from lamplighter.store import open_store
+from lamplighter.site import Site, load_site_named
 
-COLOURS = {Kept.KEPT: "green", Kept.OPEN: "dim", Kept.MISSED: "red"}
+COLOURS = {Kept.KEPT: "green", Kept.OPEN: "dim", Kept.MISSED: "red", Kept.NOT_DONE: "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def sla(
 
     Exit 1 when a promise was missed.
     """
-    place = sites(site)[0]
+    place = load_site_named(site)
     now = time.time()
     rows = [row for row in _rows(place, now) if row.clocks.begun >= now - days * 86400]
     rows.sort(key=lambda row: (row.clocks.begun, row.run), reverse=True)
@@ -54,13 +54,13 @@ def sla(
 
 
 def _rows(site: Site, now: float) -> Iterator[Row]:
-    store = open_store(site.store)
+    store = store_of(site)
     for run in runs_of(store):
         records = tuple(read_ledger(store, run, site.name))
         if not records:
             continue
         clocks = read_clocks(records, now)
-        state = str(records[-1].get("state")) if clocks.ended else "open"
+        state = replay(records).state
         name, owner = str(records[0].get("runbook", "")), str(records[0].get("owner", ""))
         yield Row(run, owner, state, clocks, promises(clocks, promised(site, name)))
 

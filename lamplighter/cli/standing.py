@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
-from lamplighter.cli.common import console, print_json, table
+from lamplighter.cli.common import SiteName, console, print_json, table, the_site
 from lamplighter.cli.plan import operation_of
 from lamplighter.derive.catalogue import named
-from lamplighter.errors import MalformedError, SelectionError, StoreError
+from lamplighter.errors import MalformedError, NotApprovedError, SelectionError, StoreError
 from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.approval import Decision, Statement
 from lamplighter.model.attest import Code, attest, person_of
+from lamplighter.model.calendar import told
 from lamplighter.model.envelope import read_line, visible
 from lamplighter.model.plan import Limits
 from lamplighter.model.runbook import On, Runbook
-from lamplighter.model.show import when
 from lamplighter.model.sshsig import parse_signature, verify
 from lamplighter.model.standing import ACCOUNTS, DAY, NAMESPACE, Standing, Use, Uses, Widening
 from lamplighter.signing import sign_line, signer_of
-from lamplighter.site import Site, load_site_named
+from lamplighter.site import Site
 from lamplighter.site.standing import FOLDER, StandingLine
 from lamplighter.site.uses import RecentUses
 from lamplighter.store import open_store
@@ -35,7 +36,7 @@ from lamplighter.timespan import seconds
 
 def standing(
     runbook: Annotated[str, typer.Argument(help="its id; left out with --list and --revoke")] = "",
-    site: Annotated[str, typer.Option(help="a folder in inventories/")] = "demo",
+    site: SiteName = "",
     key: Annotated[Path | None, typer.Option(
         envvar="LAMPLIGHTER_KEY", help="your private key, or its .pub when the key is in the agent",
     )] = None,
@@ -55,10 +56,10 @@ def standing(
     reason: Annotated[str, typer.Option(help="one line, kept with it")] = "",
     revoke: Annotated[str, typer.Option(metavar="ID", help="take this one back")] = "",
     list_: Annotated[bool, typer.Option("--list", help="show what stands")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="with --list: print it as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the answer as JSON")] = False,
 ) -> None:
     """Approve a kind of change beforehand: a signed line in the site's folder, to be committed."""
-    place = load_site_named(site)
+    place = the_site(site)
     if list_:
         _list(place, as_json=as_json)
         return
@@ -82,10 +83,10 @@ def standing(
             operation_of(book, option or []).options(), _limits(bounds, limits or []),
             Widening(waves.canary, waves.shares), members or most, Uses(per_hour, per_day),
         )
-        _show(said, most)
+        _show(said, most, place.time_zone, as_json=as_json)
     line = sign_line(said.to_bytes(), key.expanduser(), APPROVAL if revoke else NAMESPACE)
     file = place.path / FOLDER / f"{'revoke' if revoke else runbook}-{said.id[:8]}.line"
-    _write(file, line, place)
+    _write(file, line, place, as_json=as_json)
 
 
 def _members(book: Runbook, place: Site, hosts: str) -> int:
@@ -97,10 +98,10 @@ def _members(book: Runbook, place: Site, hosts: str) -> int:
     return 0
 
 
-def _show(said: Standing, now: int) -> None:
+def _show(said: Standing, now: int, zone: str, *, as_json: bool) -> None:
     """What is about to be signed, in full."""
-    out = console()
-    out.print(f"[bold]May run without asking until {when(said.expires)}[/]")
+    out = Console(stderr=True, highlight=False) if as_json else console()
+    out.print(f"[bold]May run without asking until {told(said.expires, zone)}[/]")
     for name, text in (
         ("Runbook", f"{said.runbook} at {said.site}"),
         ("On", f"{said.selection}: {now} hosts now, {said.members} at most" if now else said.selection),
@@ -112,10 +113,10 @@ def _show(said: Standing, now: int) -> None:
         out.print(f"  [dim]{name:<12}[/] {escape(visible(text))}", soft_wrap=True)
 
 
-def _write(file: Path, line: str, place: Site) -> None:
+def _write(file: Path, line: str, place: Site, *, as_json: bool) -> None:
     code = _code(line, place)
     if code:
-        raise SelectionError(
+        raise NotApprovedError(
             f"the signature would not count: {code}", where=str(file), changed="Nothing was written",
             advice=f"Have internal IT list your key in approvers for {NAMESPACE}",
         )
@@ -125,7 +126,11 @@ def _write(file: Path, line: str, place: Site) -> None:
             out.write(line + "\n")
     except OSError as error:
         raise SelectionError(f"it cannot be written: {error.strerror}", where=str(file)) from error
-    console().print(f"signed: {file}. It counts once the worker's copy of the site has it", markup=False)
+    if as_json:
+        print_json({"site": place.name, "file": str(file), "line": line})
+        return
+    sentence = f"signed for {place.name}: {file}. It counts once the worker's copy of the site has it"
+    console().print(sentence, markup=False)
 
 
 def _limits(limits: Limits, pairs: list[str]) -> Limits:
@@ -152,7 +157,8 @@ def _list(place: Site, *, as_json: bool) -> None:
     rows = [
         {
             "id": one.said.id, "runbook": one.said.runbook, "hosts": one.said.selection,
-            "options": dict(one.said.options), "approver": one.said.approver, "until": when(one.said.expires),
+            "options": dict(one.said.options), "approver": one.said.approver,
+            "until": told(one.said.expires, place.time_zone),
             "used today": f"{_today(uses, one, now)} of {one.said.uses.day}",
             "growth": _growth(place, one.said), "state": _state(one, one.said, place, now),
             "file": f"{FOLDER}/{one.file}",

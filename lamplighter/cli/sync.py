@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
+from lamplighter.cli.common import AsJson, print_json
 from lamplighter.derive.book import book
 from lamplighter.derive.catalogue import discover, home
 from lamplighter.derive.prefect_yaml import prefect_yaml
@@ -31,31 +33,52 @@ FILES: dict[str, type[BaseModel]] = {
 
 def sync(
     check: Annotated[bool, typer.Option("--check", help="change nothing; exit 1 if a file differs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write what is derived: prefect.yaml, the runbook book, matrix, calendar, and the reference pages."""
-    console, root = Console(highlight=False), home()
+    root = home()
     texts = derived(root)
     stale = [path for path, text in texts.items() if _read(path) != text]
     gone = [path for path in sorted((root / "docs" / "runbooks").glob("*.md")) if path not in texts]
+    if not check:
+        _write(texts, stale, gone)
+    if as_json:
+        names = {"stale": stale, "gone": gone}
+        print_json({
+            "ok": not (check and (stale or gone)), "derived": len(texts), "written": not check,
+            **{name: [path.relative_to(root).as_posix() for path in paths] for name, paths in names.items()},
+        })
+    else:
+        _say(root, texts, stale, gone, check=check)
+    if check and (stale or gone):
+        raise typer.Exit(1)
+
+
+def _write(texts: Mapping[Path, str], stale: Sequence[Path], gone: Sequence[Path]) -> None:
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(texts[path], encoding="utf-8")
+    for path in gone:
+        path.unlink()
+
+
+def _say(
+    root: Path, texts: Mapping[Path, str], stale: Sequence[Path], gone: Sequence[Path], *, check: bool
+) -> None:
+    console = Console(highlight=False)
     for path in (*stale, *gone):
         name = path.relative_to(root).as_posix()
         if check:
             before, after = _read(path).splitlines(), texts.get(path, "").splitlines()
             diff = difflib.unified_diff(before, after, name, f"{name} (derived)", n=1, lineterm="")
             console.print("\n".join(diff), markup=False, soft_wrap=True)
-        elif path in texts:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(texts[path], encoding="utf-8")
-            console.print(f"wrote {name}")
         else:
-            path.unlink()
-            console.print(f"removed {name}: its runbook is gone")
+            console.print(f"wrote {name}" if path in texts else f"removed {name}: its runbook is gone")
     count = len(stale) + len(gone)
     if check and count:
         what = "files are" if count > 1 else "file is"
         console.print(f"[red]{count} derived {what} stale[/]: run lamplighter sync")
-        raise typer.Exit(1)
-    if not count:
+    elif not count:
         console.print(f"{len(texts)} derived files are up to date")
 
 

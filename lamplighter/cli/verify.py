@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lamplighter.cli.common import console, print_json, table
+from lamplighter.cli.common import console, locate, print_json, table
 from lamplighter.errors import SelectionError
-from lamplighter.inspection import Inspection, RunVerdict, inspect
+from lamplighter.inspection import Inspection, RunVerdict, inspect, inspect_one
 from lamplighter.model.audit import Problem
 from lamplighter.model.envelope import MAX_LINE, visible
 from lamplighter.seals import runs_of
@@ -21,9 +22,9 @@ SHOWN = 20
 
 
 def verify(
-    path: Annotated[
-        Path | None, typer.Argument(help="a store's directory, a copy of one for example")
-    ] = None,
+    what: Annotated[
+        str, typer.Argument(metavar="[RUN|PATH]", help="one run, or a store's directory, a copy for example")
+    ] = "",
     site: Annotated[
         str, typer.Option(help="whose people and keys to judge signatures by, and whose store without PATH")
     ] = "",
@@ -34,9 +35,15 @@ def verify(
 ) -> None:
     """Check every ledger, seal and signature: exit 0 when all is sound, 1 when not, 2 when it cannot be told.
 
+    With a run, that one alone: its ledger, its signatures, and its place in the site's chain.
+
     Keys that were revoked since are judged as revoked: to judge an old run as of its day, check out the
     site's folder as it was then.
     """
+    path = Path(what) if what and Path(what).is_dir() else None
+    if what and path is None:
+        found = _one(what, site or None, witness or ())
+        _tell(found, as_json=as_json, whole=False)
     place = load_site_named(site) if site else None
     store = _open(path, place)
     name = place.name if place else site_of(store)
@@ -44,17 +51,31 @@ def verify(
         raise SelectionError("nothing was recorded yet, so there is nothing to verify", where=store.url)
     policies = (lambda runbook: place.gate_policy(runbook, store)) if place else None
     found = inspect(store, name, policies, [_line(kept) for kept in witness or ()])
+    _tell(found, as_json=as_json, whole=True)
+
+
+def _one(what: str, site: str | None, witness: Sequence[Path]) -> Inspection:
+    if witness:
+        raise SelectionError("a witness is of a whole store", advice="leave the run out, or the witness")
+    try:
+        shelf, run = locate(what, site)
+    except SelectionError as error:
+        error.message = f"{what!r} is neither a store's directory nor a run"
+        raise
+    place, store = shelf.site, shelf.store
+    return inspect_one(store, run, place.name, lambda runbook: place.gate_policy(runbook, store))
+
+
+def _tell(found: Inspection, *, as_json: bool, whole: bool) -> NoReturn:
     if as_json:
         print_json(_as_json(found))
     else:
-        _print(found)
+        _print(found, whole=whole)
     raise typer.Exit(0 if found.sound else 1)
 
 
 def _open(path: Path | None, place: Site | None) -> Store:
     if path is not None:
-        if not path.is_dir():
-            raise SelectionError("is no directory", where=str(path))
         return open_store(StoreAddress(f"file:{path.absolute()}"))
     if place is None:
         raise SelectionError("nothing to verify", advice="give a store's directory, or --site NAME")
@@ -90,7 +111,7 @@ def _problems(problems: tuple[Problem, ...], number: str) -> list[dict[str, Any]
     return [{number: one.record, "code": one.code, "message": one.message} for one in problems]
 
 
-def _print(found: Inspection) -> None:
+def _print(found: Inspection, *, whole: bool) -> None:
     out = console()
     rows = [(visible(run.run), run.state or "open", str(run.count), _cell(run)) for run in found.runs]
     out.print(table(f"runs of {visible(found.site)}", ("run", "ended", "records", "verdict"), rows))
@@ -103,8 +124,11 @@ def _print(found: Inspection) -> None:
             _say(f"{run.run}: note: {note}")
     for problem in found.problems:
         _say(f"site chain: seal {problem.record}: {problem.code}: {problem.message}")
-    last = ", ".join(f"{party} up to seal {seal}" for party, seal in found.witnessed.items() if seal)
-    _say(f"site chain: {found.seals} seals, witnessed by {last or 'nobody'}")
+    if whole:
+        last = ", ".join(f"{party} up to seal {seal}" for party, seal in found.witnessed.items() if seal)
+        _say(f"site chain: {found.seals} seals, witnessed by {last or 'nobody'}")
+    elif found.seals:
+        _say(f"site chain: sealed as number {found.seals}; the chain itself is checked without a run")
     if not found.signatures:
         _say("signatures and gates were not judged: give --site NAME to judge them by its people and keys")
     _say("sound: nothing was edited, and every promise was kept" if found.sound else "NOT SOUND")

@@ -19,9 +19,9 @@ from lamplighter.model.clocks import span
 from lamplighter.model.escalation import EscalationPath
 from lamplighter.model.ical import PublicHolidays
 from lamplighter.model.imported import Imported
+from lamplighter.model.quorum import needs
 from lamplighter.model.responsibility import Function
 from lamplighter.model.runbook import On, Runbook
-from lamplighter.model.show import needs
 from lamplighter.site import Site
 
 NOTES = ("What it touches", "Evidence", "Taking it back", "Edge cases")

@@ -66,6 +66,11 @@ class Gatekeeper:
             self._last = (lines, policy, now, result) if result.passed else None
             return result
 
+    @property
+    def looked(self) -> int:
+        """How many lines left in the store the last answer knew."""
+        return len(self._dropped)
+
     def _current_policy(self) -> GatePolicy:
         now = time.monotonic()
         if self._policy is None or now - self._policy[0] > POLICY_SECONDS:
@@ -121,6 +126,11 @@ def drop_line(store: Store, plan: str, line: str) -> None:
 def dropped_lines(store: Store, plan: str) -> tuple[str, ...]:
     """Signed lines that were left in the store for a plan."""
     return tuple(_line(store, key) for key in store.list(_dropped(plan)))
+
+
+def count_dropped(store: Store, plan: str) -> int:
+    """How many signed lines were left in the store for a plan; none is ever removed."""
+    return sum(1 for _ in store.list(_dropped(plan)))
 
 
 def _line(store: Store, key: str) -> str:

@@ -229,9 +229,14 @@ class Run:
             self.end(RunState.REJECTED, f"rejected at the gate: {told.get('reason') or 'no reason given'}")
 
     def ask(self) -> int:
-        """The number of the open question; a new one is recorded when the last was answered."""
+        """The number of the open question; a new one is recorded when the last was answered.
+
+        With it stands how many lines left in the store were looked at: who watches sees when there are more.
+        """
         if self.history.asked == self.history.answered:
-            self.journal.record("asked", number=self.history.asked + 1, plan=self.history.plan)
+            self.journal.record(
+                "asked", number=self.history.asked + 1, plan=self.history.plan, lines=self._stored[1].looked
+            )
         return self.history.asked
 
     def check_gate(self) -> GateResult:

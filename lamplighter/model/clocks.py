@@ -8,10 +8,11 @@ party that waits for it, nor a closed window against anybody.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from lamplighter.model.history import Record
+from lamplighter.model.outcome import DONE
 from lamplighter.model.runbook import Sla
 
 
@@ -33,6 +34,7 @@ class Kept(StrEnum):
     KEPT = "kept"
     OPEN = "open"  # it still can be
     MISSED = "missed"
+    NOT_DONE = "not done"  # it ended in time, and what was wanted was not done
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Clocks:
         asked: when the gate was first asked; 0 when it never was.
         settled: when the gate was first opened, or the run ended without; 0 while it waits.
         ended: when the run was sealed; 0 while it is open.
+        done: whether it ended with what was wanted done.
         now: up to when this counts, seconds since the epoch.
     """
 
@@ -75,6 +78,7 @@ class Clocks:
     asked: int = 0
     settled: int = 0
     ended: int = 0
+    done: bool = False
     now: int = 0
 
     def total(self) -> int:
@@ -120,6 +124,7 @@ def _take(clocks: Clocks, record: Record, moment: int) -> None:
         clocks.settled = clocks.settled or moment
     if kind == "sealed":
         clocks.ended, clocks.holder = moment, None
+        clocks.done = record.fields.get("state") in DONE
     elif kind in PASSED_ON:
         clocks.holder = PASSED_ON[kind]
     elif opened or kind in TAKEN_BACK:
@@ -138,7 +143,9 @@ def _promises(clocks: Clocks, sla: Sla) -> Iterator[Promise]:
         yield _promise("answer", spent, sla.answer, running, clocks.asked + sla.answer if running else 0)
     spent = round(clocks.spent[Ball.WORK])
     until = clocks.now + sla.complete - spent if clocks.holder is Ball.WORK and clocks.begun else 0
-    yield _promise("complete", spent, sla.complete, not clocks.ended, until)
+    complete = _promise("complete", spent, sla.complete, not clocks.ended, until)
+    undone = complete.kept is Kept.KEPT and not clocks.done
+    yield replace(complete, kept=Kept.NOT_DONE) if undone else complete
 
 
 def _promise(name: str, spent: int, promised: int, running: bool, until: int) -> Promise:

@@ -32,8 +32,8 @@ time. It never raises on hostile input, and answers no whenever it is unsure. It
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from lamplighter.errors import MalformedError
@@ -55,11 +55,20 @@ from lamplighter.model.quorum import (
     stricter,
 )
 from lamplighter.model.standing import NAMESPACE as STANDING
-from lamplighter.model.vote import Case, GatePolicy, Refusal, Vote, judge
+from lamplighter.model.vote import (
+    Case,
+    GatePolicy,
+    Refusal,
+    Vote,
+    claimant,
+    judge,
+    name_of,
+    why_not_seated,
+)
 
 __all__ = [
     "DEFAULT_MAX_AGE", "EMERGENCY_ROLE", "Code", "Emergency", "Gate", "GatePolicy", "GateResult",
-    "Requirement", "Trust", "alternatives", "evaluate", "implies", "internal",
+    "Requirement", "Trust", "alternatives", "evaluate", "implies", "internal", "objection",
     "obstacles", "satisfiable", "stricter",
 ]
 
@@ -88,6 +97,7 @@ class GateResult:
             again. Empty when nobody did.
         against: digests of the rejects and revokes that count, sorted: kept in the run's ledger, they count
             for as long as the run lives (`GatePolicy.against`).
+        names: by approval id, whom each line that does not count claims to be of.
     """
 
     passed: bool
@@ -100,6 +110,7 @@ class GateResult:
     standing: tuple[str, ...] = ()
     closed: str = ""
     against: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, now: int) -> GateResult:
@@ -128,6 +139,7 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
     counted, doubled = _once_each(left)
     closed = _closed(case, closings)
     needed, lacking = ((f"a new plan: {closed}",), ()) if closed else _needed(case, counted)
+    left_out = {name for name, _ in (*refused, *overruled, *doubled)}
     return GateResult(
         passed=not needed,
         needed=needed,
@@ -139,6 +151,7 @@ def evaluate(plan_bytes: bytes, approvals: Sequence[str], policy: GatePolicy, no
         standing=tuple(sorted(vote.about for vote in counted if vote.about != case.digest)),
         closed=closed,
         against=tuple(sorted({vote.digest for vote in closings if now >= vote.starts})),
+        names={name: claimant(line) for line in lines if left_out and (name := name_of(line)) in left_out},
     )
 
 
@@ -165,6 +178,17 @@ def obstacles(plan: Plan, policy: GatePolicy, now: int) -> tuple[str, ...]:
     expired = "a new plan: this one has expired" if plan.expires and now >= plan.expires else ""
     found = (expired, _requester_obstacle(plan, policy, gates), *unsatisfiable)
     return tuple(dict.fromkeys(sentence for sentence in found if sentence))
+
+
+def objection(plan: Plan, who: str, policy: GatePolicy, decision: Decision) -> Code | None:
+    """Why nothing that a person signs of a plan would count; None when it may."""
+    person = policy.people.get(who)
+    if person is None or person.left:
+        return Code.UNKNOWN_PERSON
+    case = Case(plan, "", alternatives(plan, policy.minimum), policy, 0)
+    if decision is Decision.APPROVE:
+        return why_not_seated(person, case)
+    return None if person.party in case.parties else Code.WRONG_PARTY
 
 
 _plan = lru_cache(maxsize=8)(read_plan)  # a worker asks before each host, and the bytes are the same

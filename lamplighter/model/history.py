@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lamplighter.model.canonical import Json
-from lamplighter.model.outcome import Evidence, HostOutcome, Outcome, RunState, StepResult, Terminal
+from lamplighter.model.outcome import Evidence, HostOutcome, Outcome, Phase, RunState, StepResult, Terminal
 
 
 class Record(Protocol):
@@ -47,8 +47,10 @@ class History:
         approvals: approval lines received, in order.
         claims: what came with them and cannot be known: who, which decision, why.
         asked, answered: numbers of the gate's questions and answers.
+        looked: how many of the lines left in the store the run knew when it asked last.
         passed: whether the gate was last found open.
         against: digests of the rejects and revokes that counted at the gate; they count ever after.
+        sleeping: whether it waits for its window.
         plan: digest of the plan, empty before there is one.
         ending: the state the run will end in, once something decided that no further wave starts.
         why: the sentence for it.
@@ -70,7 +72,9 @@ class History:
     claims: list[Mapping[str, Json]] = field(default_factory=list)
     asked: int = 0
     answered: int = 0
+    looked: int = 0
     passed: bool = False
+    sleeping: bool = False
     plan: str = ""
     ending: RunState | None = None
     why: str = ""
@@ -86,6 +90,24 @@ class History:
         """Whether something decided that no further wave starts."""
         return self.ending is not None
 
+    @property
+    def waits(self) -> bool:
+        """Whether it stands at its gate."""
+        return bool(self.asked) and not (self.passed or self.ended() or self.sealed)
+
+    @property
+    def state(self) -> str:
+        """How the run ended, or where it stands: one word for each, the same everywhere."""
+        if self.sealed:
+            return self.sealed
+        if self.ended():
+            return str(Phase.CLOSING)
+        if self.waits:
+            return str(Phase.APPROVAL)
+        if self.sleeping:
+            return str(Phase.WINDOW)
+        return str(Phase.ROLLING_OUT if self.passed or self.started else Phase.PLANNING)
+
     def _on_facts(self, record: Record) -> None:
         self.facts[record.fields["host"]] = record.fields["relevant"]
         self.bound[record.fields["host"]] = record.fields["bound"]
@@ -94,7 +116,7 @@ class History:
         self.plan = record.fields["plan"]
 
     def _on_asked(self, record: Record) -> None:
-        self.asked = record.fields["number"]
+        self.asked, self.looked = record.fields["number"], record.fields.get("lines", 0)
 
     def _on_answered(self, record: Record) -> None:
         self.answered = record.fields["number"]
@@ -106,8 +128,17 @@ class History:
         self.against.update(record.fields["against"])
         self.passed = record.fields["passed"]
 
+    def _on_window_awaited(self, record: Record) -> None:
+        del record
+        self.sleeping = True
+
+    def _on_window_opened(self, record: Record) -> None:
+        del record
+        self.sleeping = False
+
     def _on_wave_started(self, record: Record) -> None:
         self.started.add(record.fields["wave"])
+        self.sleeping = False
 
     def _on_wave_ended(self, record: Record) -> None:
         self.waves[record.fields["wave"]] = record.time

@@ -40,13 +40,29 @@ class Terminal(StrEnum):
 class RunState(StrEnum):
     """How a run ends; also the name of the Prefect state it ends in."""
 
-    COMPLETED = "Completed"
+    COMPLETED = "Completed"  # what was wanted was done, or was so before
+    NOTHING_DONE = "NothingDone"  # no target was changed, and some were to be: drifted, skipped, refused
+    REFUSED = "Refused"  # every target declined: a rule, a lock, no such account
     HALTED = "Halted"
     REJECTED = "Rejected"
     EXPIRED = "Expired"
     PLANNED = "Planned"  # its function is in shadow: planned and reported, nothing changed
     MISSED = "Missed"  # its window closed before it began
     FAILED = "Failed"
+
+
+DONE = frozenset({RunState.COMPLETED, RunState.PLANNED})
+"""How a run ends that did what was wanted of it; only then can a promise of its completion be kept."""
+
+
+class Phase(StrEnum):
+    """Where a run stands that has not ended; one word for each, wherever it is shown."""
+
+    PLANNING = "planning"
+    APPROVAL = "waiting for approval"
+    WINDOW = "waiting for its window"
+    ROLLING_OUT = "rolling out"
+    CLOSING = "closing"  # something decided that no further wave starts
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,3 +211,12 @@ def _match(
     for place in range(len(places)):
         seat(place, set())
     return {place: taker for taker, place in place_of.items()}
+
+
+def needs(gate: Gate) -> str:
+    """The gate in words: `1 of internal IT (change-manager)`."""
+    parts = []
+    for requirement in gate.requirements:
+        roles = f" ({' or '.join(requirement.roles)})" if requirement.roles else ""
+        parts.append(f"{requirement.quorum} of {requirement.party}{roles}")
+    return " and ".join(parts) or "nobody can open it"

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Protocol
 
+from lamplighter.model.calendar import told
 from lamplighter.model.delta import HostDelta
 from lamplighter.model.envelope import visible
-from lamplighter.model.gate import Gate, GateResult
+from lamplighter.model.gate import GateResult
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal, sentence, tally
 from lamplighter.model.plan import HostPlan, Plan
+from lamplighter.model.refusal import needs_of, refusals
 from lamplighter.model.review import Due
 
 EMERGENCY = (
@@ -69,35 +70,18 @@ def escape(text: str) -> str:
     return _AUTOLINK.sub(r"\g<0><wbr>", re.sub(r"([\\`*_\[\]|~#])", r"\\\1", safe))
 
 
-def when(seconds: int) -> str:
-    """`2026-11-23 14:05 UTC`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
 def share(part: int, whole: int) -> str:
     """`3 of 20 hosts (15 %)`."""
     return f"{part} of {whole} hosts ({round(100 * part / whole) if whole else 0} %)"
 
 
-def needs(gate: Gate) -> str:
-    """The gate in words: `1 of internal IT (change-manager)`."""
-    parts = []
-    for requirement in gate.requirements:
-        roles = f" ({' or '.join(requirement.roles)})" if requirement.roles else ""
-        parts.append(f"{requirement.quorum} of {requirement.party}{roles}")
-    return " and ".join(parts) or "nobody can open it"
+def facts_of(plan: Plan, zone: str) -> tuple[tuple[str, str], ...]:
+    """The head of a plan as (name, text) pairs, unescaped: what every place shows that shows a plan.
 
-
-def needs_of(plan: Plan) -> str:
-    """What opens this plan's gate, in words."""
-    if plan.change_type != "emergency":
-        return needs(plan.gate)
-    who = " or ".join(f"1 of {party} (emergency)" for party in plan.gate.emergency.parties)
-    return f"{who}, and a review by internal IT within 24 hours"
-
-
-def facts_of(plan: Plan) -> tuple[tuple[str, str], ...]:
-    """The head of a plan as (name, text) pairs, unescaped: what every place shows that shows a plan."""
+    Args:
+        plan: see `Plan`.
+        zone: the site's time zone, in which all its times are told.
+    """
     final = sorted({step.action for host in plan.hosts for step in host.steps if not step.undo})
     waves = len(plan.waves)
     return (
@@ -109,23 +93,23 @@ def facts_of(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Needs", needs_of(plan)),
         ("Cannot be undone", ", ".join(final) or "nothing: each step says how"),
         ("Stops at", _brake(plan)),
-        ("Window", _window(plan)),
-        ("Expires", when(plan.expires)),
+        ("Window", _window(plan, zone)),
+        ("Expires", told(plan.expires, zone)),
         ("Digest", plan.digest),
     )
 
 
-def _window(plan: Plan) -> str:
+def _window(plan: Plan, zone: str) -> str:
     opens, closes = plan.window.opens, plan.window.closes
-    bounds = [f"from {when(opens)}"] if opens else []
-    bounds += [f"until {when(closes)}"] if closes else []
+    bounds = [f"from {told(opens, zone)}"] if opens else []
+    bounds += [f"until {told(closes, zone)}"] if closes else []
     aside = f"; freezes are set aside: {plan.window.override}" if plan.window.override else ""
     return (" ".join(bounds) or "any time") + aside
 
 
-def plan_page(plan: Plan) -> str:
-    """The plan as an approver reads it."""
-    lines = [*_head(plan), "### What will be done", ""]
+def plan_page(plan: Plan, zone: str) -> str:
+    """The plan as an approver reads it, with times in the site's zone."""
+    lines = [*_head(plan, zone), "### What will be done", ""]
     lines += ["| wave | hosts | steps | to note |", "|---|---|---|---|"]
     lines += [_group_row(*group) for group in alike(plan)]
     still = [host for host in plan.hosts if not host.steps]
@@ -140,9 +124,9 @@ def plan_page(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _head(plan: Plan) -> list[str]:
+def _head(plan: Plan, zone: str) -> list[str]:
     title = f"## {escape(plan.runbook)} at {escape(plan.site)}: {escape(plan.run)}"
-    rows = (f"| **{name}** | {_foldable(value)} |" for name, value in facts_of(plan))
+    rows = (f"| **{name}** | {_foldable(value)} |" for name, value in facts_of(plan, zone))
     return [title, "", "| | |", "|---|---|", *rows, ""]
 
 
@@ -198,12 +182,14 @@ def _notes(host: HostPlan) -> str:
 
 
 def gate_page(
-    plan: Plan, result: GateResult, number: int, replans: str = "", deltas: Sequence[HostDelta] = ()
+    plan: Plan, zone: str, result: GateResult, number: int, replans: str = "",
+    deltas: Sequence[HostDelta] = (),
 ) -> str:
     """What stands above the form: who must sign, what came so far and why it did not do, the plan.
 
     Args:
         plan: to be signed.
+        zone: the site's time zone.
         result: the gate's answer now.
         number: of the question, from 1.
         replans: id of the earlier run that the plan takes up; empty for none.
@@ -211,25 +197,30 @@ def gate_page(
     """
     lines = ["# Waiting for approval", ""]
     if number > 1:
-        told = f"The last answer did not open the gate{_progress(result)}"
-        lines += [f"> {told}. Nothing has been changed.", ""]
+        progress = _progress(result)
+        lines += [f"> The last answer did not open the gate{progress}. Nothing has been changed.", ""]
     if plan.change_type == "emergency":
         lines += [f"**{EMERGENCY}**", ""]
     lines += [f"**Signed by:** {', '.join(map(escape, result.signed)) or 'nobody yet'}  "]
     lines += [f"**Still needed:** {'; '.join(map(escape, result.needed)) or 'nothing'}  "]
-    lines += [f"**Refused:** {escape(name)}: {reason}  " for name, reason in result.refused]
+    lines += [
+        f"**Does not count:** {escape(why)} ({code}: {escape(name)})  "
+        for name, code, why in refusals(result, plan)
+    ]
     how = (
         f"Approve in a terminal: `lamplighter approve {plan.run}`. Or paste the line that "
         f"`lamplighter approve {plan.run} --print` writes into the form below. "
         "Rejecting needs no signature: choose reject, and say why."
     )
     lines += ["", how, ""]
-    return "\n".join(lines) + (_difference_page(plan, replans, deltas) if deltas else plan_page(plan))
+    return "\n".join(lines) + (
+        _difference_page(plan, zone, replans, deltas) if deltas else plan_page(plan, zone)
+    )
 
 
-def _difference_page(plan: Plan, replans: str, deltas: Sequence[HostDelta]) -> str:
+def _difference_page(plan: Plan, zone: str, replans: str, deltas: Sequence[HostDelta]) -> str:
     """What an approver of the earlier plan has not seen yet."""
-    lines = [*_head(plan), f"### What differs from {escape(replans)}, which left this undone", ""]
+    lines = [*_head(plan, zone), f"### What differs from {escape(replans)}, which left this undone", ""]
     lines += ["| host | how it ended then | what is different now |", "|---|---|---|"]
     lines += [
         f"| {escape(one.host)} | {escape(one.before)} | {'<br>'.join(map(escape, one.now))} |"
@@ -247,10 +238,10 @@ def _progress(result: GateResult) -> str:
     return f": {signed} of {signed + lacking} have signed" if signed and lacking else ""
 
 
-def overdue_lines(reviews: Iterable[Due]) -> tuple[str, ...]:
+def overdue_lines(reviews: Iterable[Due], zone: str) -> tuple[str, ...]:
     """A sentence for each emergency that nobody of internal IT has looked at in time."""
     return tuple(
-        f"Overdue since {when(due.due)}: the review of emergency {due.run}. "
+        f"Overdue since {told(due.due, zone)}: the review of emergency {due.run}. "
         f"Internal IT signs it: lamplighter review {due.run}"
         for due in reviews
     )
@@ -268,7 +259,7 @@ def report_rows(outcomes: Iterable[HostOutcome]) -> list[dict[str, str]]:
 
 
 def report_page(
-    run: str, plan: Plan | None, ending: Ended, overdue: Iterable[Due] = (),
+    run: str, plan: Plan | None, zone: str, ending: Ended, overdue: Iterable[Due] = (),
     times: Iterable[tuple[str, str]] = (),
 ) -> str:
     """The report as a page.
@@ -276,20 +267,21 @@ def report_page(
     Args:
         run: its id.
         plan: as stored; None when it ended before there was one.
+        zone: the site's time zone.
         ending: how it ended.
         overdue: the site's reviews of emergencies that should have been done.
         times: who held the run for how long, see `lamplighter.model.clocks.clock_lines`.
     """
     lines = [f"# {ending.state}: {escape(run)}", "", escape(ending.message), ""]
-    for line in overdue_lines(overdue):
+    for line in overdue_lines(overdue, zone):
         lines += [f"> ⚠️ {escape(line)}", ""]
     if plan is not None:
         lines += [f"Requested by {escape(plan.requester.id)} ({plan.requester.known}). Plan:  "]
         lines += [_foldable(plan.digest), ""]
     lines += [f"{name}: {escape(text)}  " for name, text in times]
-    told = sentence(tally(ending.outcomes))
-    if told not in ending.message:
-        lines += ["", f"**{told}**"]
+    counted = sentence(tally(ending.outcomes))
+    if counted not in ending.message:
+        lines += ["", f"**{counted}**"]
     lines += ["", "| host | wave | state | what happened |", "|---|---|---|---|"]
     shown = sorted(ending.outcomes, key=lambda one: one.terminal in _WELL)[:MAX_ROWS]
     lines += [_report_row(row) for row in report_rows(shown)]

@@ -130,6 +130,14 @@ def name_of(line: str) -> str:
         return line_id(line)
 
 
+def claimant(line: str) -> str:
+    """Who a line claims to be signed by, for the report only; empty when it does not say."""
+    try:
+        return Fields(read_line(line).statement, 1, "the statement").text("approver")
+    except MalformedError:
+        return ""
+
+
 def _judge_statement(line: str, case: Case) -> Vote | Refusal:
     kept = _kept_closing(line, case)
     if kept is not None:
@@ -207,7 +215,7 @@ def _judge_standing(line: str, case: Case) -> Vote | Refusal:
 def _timed(vote: Vote, expires: int, attested: Attested, case: Case) -> Vote | Refusal:
     """The vote of an approval with its end, when it counts now and its person may take a place."""
     key_ends = attested.valid_until(case.now)
-    code = _why_not_seated(vote.person, case)
+    code = why_not_seated(vote.person, case)
     if code is None and not key_ends:
         code = Code.KEY_EXPIRED
     if code is None and case.now < vote.starts:
@@ -217,7 +225,8 @@ def _timed(vote: Vote, expires: int, attested: Attested, case: Case) -> Vote | R
     return (vote.id, code) if code else replace(vote, ends=min(vote.ends, key_ends))
 
 
-def _why_not_seated(person: Person, case: Case) -> Code | None:
+def why_not_seated(person: Person, case: Case) -> Code | None:
+    """Why an approval of this person would not count, whatever key and time."""
     if person.id == case.plan.requester.id:
         return Code.REQUESTER
     if person.party not in {party for gate in case.gates for party in gate.parties}:

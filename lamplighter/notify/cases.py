@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from lamplighter.engine.gatekeeper import plan_key
+from lamplighter.engine.gatekeeper import count_dropped, plan_key
 from lamplighter.errors import LedgerError, MalformedError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.canonical import MAX_BYTES
@@ -33,6 +33,7 @@ class Case:
         broken: why the ledger does not verify; empty when it does.
         plan: as stored; None before there is one, or when it cannot be read.
         now: seconds since the epoch.
+        lines: how many signed lines were left in the store for its plan.
     """
 
     run: str
@@ -40,6 +41,7 @@ class Case:
     broken: str
     plan: Plan | None
     now: float
+    lines: int = 0
 
     @cached_property
     def history(self) -> History:
@@ -67,13 +69,17 @@ class Case:
     @property
     def waits(self) -> bool:
         """Whether it stands at its gate, unanswered."""
-        history = self.history
-        return bool(history.asked) and not (history.passed or history.ended() or history.sealed)
+        return self.history.waits
 
     @property
     def expired(self) -> bool:
         """Whether it should have ended at its gate, and has not."""
         return self.waits and self.plan is not None and self.now >= self.plan.expires
+
+    @property
+    def unread(self) -> bool:
+        """Whether it stands at its gate while signed lines lie in the store that it has not looked at."""
+        return self.waits and self.lines > self.history.looked
 
 
 def read_case(store: Store, run: str, site: str, now: float) -> Case:
@@ -90,7 +96,9 @@ def read_case(store: Store, run: str, site: str, now: float) -> Case:
     except LedgerError as error:
         broken = str(error)
     planned = next((record for record in records if record.kind == "planned"), None)
-    return Case(run, tuple(records), broken, _plan(store, str(planned.get("plan"))) if planned else None, now)
+    digest = str(planned.get("plan")) if planned else ""
+    case = Case(run, tuple(records), broken, _plan(store, digest) if digest else None, now)
+    return replace(case, lines=count_dropped(store, digest)) if case.waits else case
 
 
 def _plan(store: Store, digest: str) -> Plan | None:

@@ -9,8 +9,9 @@ from lamplighter.model.calendar import told
 from lamplighter.model.escalation import EscalationPath, Kind, Recipient, Trouble, default_path
 from lamplighter.model.notice import Notice, Occasion
 from lamplighter.model.party import Party
+from lamplighter.model.quorum import needs
 from lamplighter.model.runbook import Runbook, Sla
-from lamplighter.model.show import needs, share
+from lamplighter.model.show import share
 from lamplighter.notify.cases import Case
 from lamplighter.notify.outbox import Outbox
 from lamplighter.notify.wording import Trusted, word

@@ -119,7 +119,7 @@ def test_a_promotion_shows_the_evidence_and_takes_a_signature(
         capsys, "promote", "patch-management", "--to", "delegated", "--key", place.keys[ASHA], "--yes",
         "--reason", "two months without surprises",
     )
-    assert "patch-management is supervised now: declared in responsibilities.yaml" in signed
+    assert "patch-management at demo is supervised now: declared in responsibilities.yaml" in signed
     assert "declare that stage in responsibilities.yaml as well" in signed
     place.edit("responsibilities.yaml", "stage: supervised", "stage: delegated")
     rows = {row["function"]: row for row in json.loads(told(capsys, "matrix", "demo", "--json"))}
@@ -130,7 +130,7 @@ def test_a_promotion_shows_the_evidence_and_takes_a_signature(
     assert keys == ["decision", "evidence"]
 
     taken = told(capsys, "demote", "patch-management", "--reason", "an audit is under way")
-    assert "patch-management is shadow now: an audit is under way" in taken
+    assert "patch-management at demo is shadow now: an audit is under way" in taken
 
 
 def test_only_internal_it_promotes(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,6 +162,6 @@ def test_check_tells_what_is_stale(place: Place, capsys: pytest.CaptureFixture[s
 
 def test_in_stage_internal_nothing_is_previewed(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.edit("responsibilities.yaml", "stage: supervised", "stage: internal")
-    text = told(capsys, "plan", "patch-linux", code=2)
+    text = told(capsys, "plan", "patch-linux", code=1)
     assert "the MSP's runs refuse" in text
     assert "Nothing was looked at" in text

@@ -55,7 +55,7 @@ def test_an_unlock_says_why_there_is_nothing_to_do(
     slapd.user("joan", OLD)
     assert ended("unlock-account", "--set", "account=joan") == 0
     assert "not-locked" in " ".join(capsys.readouterr().out.split())
-    assert ended("unlock-account", "--set", "account=ghost") == 0
+    assert ended("unlock-account", "--set", "account=ghost") == 1
     assert "0 accounts" in " ".join(capsys.readouterr().err.split())
 
 

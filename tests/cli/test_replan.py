@@ -99,7 +99,7 @@ def takes_it_up(
     """The approver of the next run sees what differs, and nothing else."""
     with opened(site, NEXT, RUN) as run:
         plan = run.make_plan(run.survey())
-        page = gate_page(plan, run.check_gate(), 1, RUN, deltas(run.store, "demo", RUN, plan))
+        page = gate_page(plan, "UTC", run.check_gate(), 1, RUN, deltas(run.store, "demo", RUN, plan))
     told = r"What differs from .*0000000d.*\| solo \| drifted: .*lab-web.*→ absent"
     assert re.search(told, page, re.DOTALL)
     assert plan.digest[:20] in page

@@ -60,7 +60,7 @@ def hostile_plan() -> HostPlan:
 def test_a_page_of_hostile_text_has_no_markup_of_its_own(where: str) -> None:
     for text in (HOSTILE, f"sha256:{HOSTILE}"):
         value = Requester(text) if where == "requester" else text
-        page = plan_page(a_plan((hostile_plan(), still("db1", HOSTILE)), **{where: value}))
+        page = plan_page(a_plan((hostile_plan(), still("db1", HOSTILE)), **{where: value}), "UTC")
         assert "<img" not in page
         assert "](http" not in bare(page)
         assert "https:" not in page
@@ -77,19 +77,19 @@ def test_what_came_to_the_gate_is_shown_and_inert() -> None:
         passed=False, needed=("the signature of 1 of internal",), signed=("asha",),
         refused=((HOSTILE, Code.MALFORMED),),
     )
-    page = gate_page(a_plan((changed("a"),)), result, 2)
+    page = gate_page(a_plan((changed("a"),)), "UTC", result, 2)
     assert "The last answer did not open the gate" in page
     assert "asha" in page
     assert "malformed" in page
     assert "<img" not in page
-    assert "The last answer" not in gate_page(a_plan((changed("a"),)), result, 1)
+    assert "The last answer" not in gate_page(a_plan((changed("a"),)), "UTC", result, 1)
 
 
 def test_hosts_that_get_the_same_are_one_row() -> None:
     same = [changed(f"web{number}", a_step("upgrade", "openssl 1 to 2", "downgrade")) for number in range(30)]
     other = changed("db1", a_step("upgrade", "openssl 1 to 3"))
     waves = (("web0",), tuple(f"web{number}" for number in range(1, 30)), ("db1",))
-    page = plan_page(a_plan((*same, other), waves))
+    page = plan_page(a_plan((*same, other), waves), "UTC")
     rows = [line for line in page.splitlines() if re.match(r"\| \d", line)]
     assert len(rows) == 3
     assert rows[1].count("<br>") == 28
@@ -100,7 +100,7 @@ def test_hosts_that_get_the_same_are_one_row() -> None:
 
 def test_the_head_says_what_an_approver_has_to_know() -> None:
     plan = a_plan((changed("a", a_step("reboot", "reboot")), still("b")), fleet=20, change_ref="CHG-1")
-    page = plan_page(plan)
+    page = plan_page(plan, "UTC")
     for part in (
         "normal, CHG-1", "priya (claimed)", "1 of 20 hosts (5 %)", "1 wave: a", "sim.reboot",
         "1970-01-01 00:33 UTC", plan.digest[:39], plan.digest[39:], "1 of internal (change-manager)",
@@ -109,7 +109,7 @@ def test_the_head_says_what_an_approver_has_to_know() -> None:
 
 
 def test_hosts_left_alone_are_listed_up_to_a_limit_and_the_rest_counted() -> None:
-    page = plan_page(a_plan(tuple(still(f"h{number}") for number in range(MAX_HOSTS + 7))))
+    page = plan_page(a_plan(tuple(still(f"h{number}") for number in range(MAX_HOSTS + 7))), "UTC")
     assert page.count("up to date") == MAX_HOSTS
     assert "7 more" in page
 
@@ -117,7 +117,7 @@ def test_hosts_left_alone_are_listed_up_to_a_limit_and_the_rest_counted() -> Non
 def test_a_report_shows_trouble_first_and_says_what_it_leaves_out() -> None:
     ends = [HostOutcome(f"h{number}", Terminal.CHANGED, "done", 1) for number in range(MAX_ROWS + 5)]
     ends[-1] = HostOutcome("last", Terminal.FAILED, HOSTILE, 2)
-    page = report_page("run-1", a_plan((changed("h0"),)), Ending(RunState.FAILED, "x", tuple(ends)))
+    page = report_page("run-1", a_plan((changed("h0"),)), "UTC", Ending(RunState.FAILED, "x", tuple(ends)))
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert "last" in rows[1]
     assert "5 more" in page
@@ -127,7 +127,7 @@ def test_a_report_shows_trouble_first_and_says_what_it_leaves_out() -> None:
 
 def test_a_report_without_a_plan() -> None:
     ending = Ending(RunState.FAILED, "no hosts. the selection names nothing", ())
-    assert "the selection names nothing" in report_page("run-1", None, ending)
+    assert "the selection names nothing" in report_page("run-1", None, "UTC", ending)
 
 
 def test_gates_in_words() -> None:
