@@ -11,8 +11,12 @@ from typing import Any
 
 import yaml
 
+from lamplighter.engine.gatekeeper import stored_plan
 from lamplighter.ledger import read_ledger
 from lamplighter.model.chain import Record
+from lamplighter.model.envelope import folded
+from lamplighter.signing import Wish, approve_line, signer_of
+from lamplighter.site import load_site
 from lamplighter.store import Store
 from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.errors import LabError
@@ -80,8 +84,12 @@ class Desk:
         ).strip()
 
     def line(self, flow_run: str, who: str = ASHA) -> str:
-        """An approval line, folded, to be pasted."""
-        return self.approve(flow_run, who, "--print")
+        """An approval line, folded, to be pasted: also one that `lamplighter approve` would not make."""
+        planned = next(one for one in self.records(flow_run) if one.kind == "planned")
+        _, data = stored_plan(self.store, str(planned.fields["plan"]), self.run_id(flow_run))
+        key = self.site.key(who)
+        wish = Wish(signer_of(key, load_site(self.site.path).signers))
+        return folded(approve_line(data, wish, key, int(time.time())))
 
     def ended(self, flow_run: str, seconds: float = 180) -> tuple[str, str]:
         run = self.api.until(flow_run, seconds=seconds)

@@ -17,6 +17,7 @@ from tests.lab.errors import LabError
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
 from tests.lab.system import Process
+from tests.prefectkit import Desk
 from tests.storekit import opened
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
@@ -56,6 +57,7 @@ def test_a_gated_run_from_the_form_to_the_report(
     flow_run = _waiting(api)
     run = api.run(flow_run)
     assert run["name"] == api.run_id(flow_run)
+    assert run["state"]["message"].startswith("Waiting for approval: menu, Resume")
     assert set(run["tags"]) >= TAGS
     form = api.form(flow_run)
     for word in ("4 of 4 hosts", "lab-web 1.1", "CHG-7", "nobody yet", "host.reboot", "(claimed)", "Expires"):
@@ -63,9 +65,11 @@ def test_a_gated_run_from_the_form_to_the_report(
 
     rejected = api.post(f"flow_runs/{flow_run}/resume", {})
     assert rejected["status"] == "REJECT"
-    _still_shut(api, flow_run, {"decision": "approve"}, "did not open the gate")
-    own = _approve(prefect, patch_site, flow_run, MSP, "--print")
-    _still_shut(api, flow_run, {"decision": "approve", "approval": own.strip()}, "requester")
+    for nothing in ({}, {"approval": ""}, {"approval": "junk"}):
+        assert api.answer(flow_run, decision="approve", **nothing)["status"] == "REJECT", "no tick for nothing"
+    _still_shut(api, flow_run, {"decision": "look again"}, "did not open the gate")
+    own = Desk(prefect, patch_site).line(flow_run, MSP)
+    _still_shut(api, flow_run, {"decision": "approve", "approval": own}, "nobody approves what they asked for")
     assert _versions(patch_site) == {"1.0"}
 
     _approve(prefect, patch_site, flow_run, ASHA)

@@ -185,7 +185,7 @@ def objection(plan: Plan, who: str, policy: GatePolicy, decision: Decision) -> C
     person = policy.people.get(who)
     if person is None or person.left:
         return Code.UNKNOWN_PERSON
-    case = Case(plan, "", alternatives(plan, policy.minimum), policy, 0)
+    case = Case(plan, "", alternatives(plan, policy), policy, 0)
     if decision is Decision.APPROVE:
         return why_not_seated(person, case)
     return None if person.party in case.parties else Code.WRONG_PARTY

@@ -13,12 +13,12 @@ from lamplighter.model.gate import Code, Gate, GateResult, Requirement, internal
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal
 from lamplighter.model.party import Party
 from lamplighter.model.plan import HostPlan, Requester
+from lamplighter.model.quorum import needs
 from lamplighter.model.show import (
     MAX_HOSTS,
     MAX_ROWS,
     escape,
     gate_page,
-    needs,
     plan_page,
     report_page,
     share,
