@@ -24,7 +24,7 @@ from tests.prefectkit import ASHA, PRIYA, Desk
 
 pytestmark = [pytest.mark.lab, pytest.mark.prefect]
 OLD = {"1.0"}
-FORGED = "A" * 40
+FORGED = "A" * 400
 
 
 @pytest.fixture

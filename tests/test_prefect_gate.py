@@ -66,10 +66,12 @@ def test_a_gated_run_from_the_form_to_the_report(
     rejected = api.post(f"flow_runs/{flow_run}/resume", {})
     assert rejected["status"] == "REJECT"
     for nothing in ({}, {"approval": ""}, {"approval": "junk"}):
-        assert api.answer(flow_run, decision="approve", **nothing)["status"] == "REJECT", "no tick for nothing"
+        said = api.answer(flow_run, decision="approve", **nothing)
+        assert said["status"] == "REJECT", "a tick for what counts for nothing"
     _still_shut(api, flow_run, {"decision": "look again"}, "did not open the gate")
     own = Desk(prefect, patch_site).line(flow_run, MSP)
-    _still_shut(api, flow_run, {"decision": "approve", "approval": own}, "nobody approves what they asked for")
+    why = "nobody approves what they asked for"
+    _still_shut(api, flow_run, {"decision": "approve", "approval": own}, why)
     assert _versions(patch_site) == {"1.0"}
 
     _approve(prefect, patch_site, flow_run, ASHA)
