@@ -46,19 +46,21 @@ class Place:
         printed = self.capsys.readouterr()
         return Answer(int(ended.value.code or 0), printed.out, printed.err)
 
-    def waiting(self, run: str = "bump-1", requester: str = PRIYA, **opened: str) -> Plan:
+    def waiting(self, run: str = "bump-1", requester: str = PRIYA) -> Plan:
         """A run at its gate."""
-        if opened:
-            with Ledger.open(self.lab.store, run, "demo") as ledger:
-                ledger.append(
-                    "opened", site="demo", runbook="bump-version", owner="msp", requester=requester,
-                    known="claimed", selection="all", change_ref="", options={"target": 2}, **opened,
-                )
         with self.lab.run(run, requester=requester) as one:
             plan = one.make_plan(one.survey())
             one.check_gate()
             one.ask()
         return plan
+
+    def begun(self, run: str, flow_run: str) -> None:
+        """A run that has just been opened, by that flow run."""
+        with Ledger.open(self.lab.store, run, "demo") as ledger:
+            ledger.append(
+                "opened", site="demo", runbook="bump-version", owner="msp", requester=PRIYA, known="claimed",
+                selection="all", change_ref="", options={"target": 2}, flow_run=flow_run,
+            )
 
     def other_site(self, name: str, edit: Callable[[str], str] = str) -> Path:
         """A second customer beside the first."""

@@ -28,8 +28,8 @@ def place(
 
 def test_a_run_is_found_by_whatever_people_see_of_it(place: Place) -> None:
     flow_run = str(uuid.uuid4())
-    place.waiting("bump-20261125-k3v9", flow_run=flow_run)
-    place.waiting("bump-20261126-x7q2", flow_run=str(uuid.uuid4()))
+    place.begun("bump-20261125-k3v9", flow_run)
+    place.begun("bump-20261126-x7q2", str(uuid.uuid4()))
     forms = [
         "bump-20261125-k3v9", "bump-20261125", "k3v9", "20261125-k3v9", "K3V9", flow_run, flow_run[:8],
         flow_run.replace("-", ""), flow_run.upper(), f"http://127.0.0.1:4200/v2/runs/flow-run/{flow_run}",
