@@ -1,8 +1,9 @@
 """Hosts and groups, as Ansible's YAML inventory describes them.
 
-`assemble` applies Ansible's rules for variables (documentation, "How variables are merged"): `all`, then
-parent groups before child groups, siblings by `ansible_group_priority` and then by name, the host last;
-a later value replaces an earlier one as a whole.
+`assemble` applies Ansible's rules for variables (documentation, "Understanding variable precedence" and "How
+variables are merged"), weakest first: groups in the inventory, groups in `group_vars/`, the host in the
+inventory, the host in `host_vars/`. Among groups: `all`, then parent groups before child groups, siblings by
+`ansible_group_priority` and then by name. A later value replaces an earlier one as a whole.
 """
 
 from __future__ import annotations
@@ -102,12 +103,14 @@ class Group:
     Attributes:
         hosts: its own hosts.
         children: its child groups.
-        vars: its variables, `ansible_group_priority` (default 1) among them.
+        vars: its variables in the inventory, `ansible_group_priority` (default 1) among them.
+        beside: those in `group_vars/`, where that one has no meaning.
     """
 
     hosts: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
     vars: Mapping[str, Json] = field(default_factory=dict)
+    beside: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def priority(self) -> int:
@@ -136,12 +139,16 @@ def find_cycle(groups: Mapping[str, Group]) -> tuple[str, ...]:
     return ()
 
 
-def assemble(groups: Mapping[str, Group], host_vars: Mapping[str, Mapping[str, Json]]) -> Inventory:
+def assemble(
+    groups: Mapping[str, Group], host_vars: Mapping[str, Mapping[str, Json]],
+    beside: Mapping[str, Mapping[str, Json]] | None = None,
+) -> Inventory:
     """Merge groups and hosts into an inventory.
 
     Args:
         groups: every group by name, in file order; without a cycle.
-        host_vars: every host's own variables, in file order.
+        host_vars: every host's own variables in the inventory, in file order.
+        beside: those in `host_vars/`.
     """
     groups = _rooted(groups, host_vars)
     depths = _depths(groups)
@@ -156,9 +163,11 @@ def assemble(groups: Mapping[str, Group], host_vars: Mapping[str, Mapping[str, J
         merged: dict[str, Json] = {}
         for name in belongs[host]:
             merged |= groups[name].vars
+        for name in belongs[host]:
+            merged |= groups[name].beside
         merged.pop(PRIORITY, None)
         names = tuple(sorted(name for name in belongs[host] if name != ALL))
-        hosts[host] = Host(host, names, {**merged, **own})
+        hosts[host] = Host(host, names, {**merged, **own, **(beside or {}).get(host, {})})
     return Inventory(hosts, members)
 
 
@@ -175,9 +184,10 @@ def _rooted(groups: Mapping[str, Group], hosts: Iterable[str]) -> dict[str, Grou
     loose = dict.fromkeys((*ungrouped.hosts, *hosts))
     return {
         **groups,
-        ALL: Group(top.hosts, tuple(named), top.vars),
+        ALL: Group(top.hosts, tuple(named), top.vars, top.beside),
         UNGROUPED: Group(
-            tuple(host for host in loose if host not in grouped), ungrouped.children, ungrouped.vars
+            tuple(host for host in loose if host not in grouped), ungrouped.children, ungrouped.vars,
+            ungrouped.beside,
         ),
     }
 

@@ -31,9 +31,10 @@ from lamplighter.model.runbook import Runbook, Waves
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Revoked, Signers
 from lamplighter.model.standing import Standing, pre_authorised
-from lamplighter.site.calendar import Remark, check_calendar, read_calendar, remarks
+from lamplighter.site.beside import check_beside
+from lamplighter.site.calendar import check_calendar, read_calendar, remarks
 from lamplighter.site.checks import DEFAULT, check_files, minimum_gate, site_gates, store_url
-from lamplighter.site.directory import read_directory
+from lamplighter.site.directory import DIRECTORY, read_directory
 from lamplighter.site.files import FILES, PEOPLE, Files, read_files
 from lamplighter.site.matrix import check_matrix, read_matrix
 from lamplighter.site.notify import NOTIFY, read_notify
@@ -41,6 +42,8 @@ from lamplighter.site.schedule import zone_problem
 from lamplighter.site.schema import RolloutEntry, SiteEntry
 from lamplighter.site.standing import StandingLine, of_runbook, standing_files
 from lamplighter.site.uses import RecentUses
+from lamplighter.site.varfiles import var_files
+from lamplighter.site.yaml import Remark
 from lamplighter.store import Store, StoreAddress
 
 SETTLED = 2.0
@@ -295,6 +298,7 @@ def _read(
         people = files.people if files.clean(PEOPLE) else ()
         servers = read_notify(files.folder, people, files.report).servers
         read_directory(files.folder, files.report, people, servers if files.clean(NOTIFY) else None)
+    check_beside(files, (*FILES, NOTIFY, DIRECTORY))
     check_files(files, runbooks, here=here)
     zone = files.entry.time_zone if files.entry and not zone_problem(files.entry.time_zone)[0] else "UTC"
     today = None if now is None else datetime.fromtimestamp(now, ZoneInfo(zone)).date()
@@ -318,7 +322,10 @@ def _stamp(path: Path) -> tuple[object, ...] | None:
     times. Two seconds later that cannot happen any more.
     """
     stamps: list[object] = [os.environ.get("HOME")]  # the store's URL may be made of it
-    for file in [*(path / name for name in FILES), *standing_files(path), *sorted(path.glob("*.ics"))]:
+    for file in [
+        *(path / name for name in (*FILES, NOTIFY, DIRECTORY)), *standing_files(path),
+        *sorted(path.glob("*.ics")), *var_files(path),
+    ]:
         try:
             found = file.stat()
         except OSError:
@@ -326,7 +333,7 @@ def _stamp(path: Path) -> tuple[object, ...] | None:
             continue
         if time.time() - max(found.st_mtime, found.st_ctime) < SETTLED:
             return None
-        stamps += (file.name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        stamps += (str(file), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     return tuple(stamps)
 
 
@@ -364,9 +371,9 @@ def look_at_site(
 
 
 def _findings(files: Files, now: int | None) -> Findings:
-    said: tuple[Remark, ...] = ()
+    said = tuple(files.remarks)
     if now is not None and files.entry and not zone_problem(files.entry.time_zone)[0]:
-        said = tuple(remarks(files.calendar, files.entry.time_zone, now))
+        said += tuple(remarks(files.calendar, files.entry.time_zone, now))
     return Findings(tuple(sorted(set(files.report))), said)
 
 

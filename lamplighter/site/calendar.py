@@ -6,7 +6,6 @@ A site without the file has no windows and no freezes: then hosts may be changed
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import combinations
 from typing import Annotated, Literal
@@ -38,25 +37,11 @@ from lamplighter.model.selection import closest
 from lamplighter.site.files import CALENDAR, HOSTS, PEOPLE, Files
 from lamplighter.site.schedule import zone_problem
 from lamplighter.site.schema import Clock, Day, Length, Line, Slug, Strict, checked
-from lamplighter.site.yaml import Node, Source, read_bytes, read_yaml
+from lamplighter.site.yaml import Node, Remark, Source, read_bytes, read_yaml
 from lamplighter.timespan import seconds
 
 LONGEST = 14 * DAY
 """Longest maintenance window. More is no window but `outside_windows: open`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """A sentence about a site that is no mistake.
-
-    Attributes:
-        text: the sentence.
-        warning: something may not be as its writer believes.
-    """
-
-    text: str
-    warning: bool = False
-
 
 Path_ = tuple[int | str, ...]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]

@@ -16,14 +16,16 @@ from lamplighter.model.options import parameters_of
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Signer
+from lamplighter.site.ansible_vars import another_way, unknown
 from lamplighter.site.files import APPROVERS, HOST_KEYS, HOSTS, SITE, Files
 from lamplighter.site.schedule import cron_problem, rrule_problem, zone_problem
 from lamplighter.site.schema import DeploymentEntry, ScheduleEntry, SiteEntry
-from lamplighter.site.vars import INSTEAD, holds_secret
+from lamplighter.site.ssh_args import ARGS
+from lamplighter.site.vars import holds_secret
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 from lamplighter.transports.ssh_settings import Login, SshSettings
 from lamplighter.transports.winrm_http import tls_context
-from lamplighter.transports.winrm_settings import WinRmSettings
+from lamplighter.transports.winrm_settings import WinRmSettings, unprotected
 
 DEFAULT = "default"
 """The key in `rollout` and `gates` that holds for every runbook."""
@@ -48,7 +50,9 @@ def check_files(files: Files, runbooks: Mapping[str, Runbook] | None, *, here: b
     if files.entry is not None and files.root is not None:
         _SiteChecks(files, files.entry, runbooks).all()
     _check_approvers(files)
-    if files.clean(HOSTS):
+    readable = files.clean(HOSTS)
+    _check_ways(files, readable=readable)
+    if readable:
         _check_hosts(files, here=here)
 
 
@@ -248,6 +252,42 @@ def _signers(files: Files) -> Iterable[Signer]:
     return (signer for signers in files.signers.by_key.values() for signer in signers)
 
 
+def _check_ways(files: Files, *, readable: bool) -> None:
+    """What Ansible would do otherwise, once for each variable; hosts nobody here can speak to, once a kind.
+
+    Args:
+        files: as read; the report grows.
+        readable: whether `_check_hosts` has its say as well.
+    """
+    told: set[tuple[str, str]] = set()
+    remarks: dict[str, str] = {}
+    unspoken: dict[str, list[Host]] = {}
+    for host in files.inventory.hosts.values():
+        line = files.host_lines[host.name]
+        for name, message, advice in another_way(host):
+            key = (name, message if name in ARGS else "")
+            if key not in told:
+                told.add(key)
+                files.source(HOSTS).mistake(line, f"`{name}` of `{host.name}` {message}", advice)
+        for message in unprotected(host) if host.shell is Shell.POWERSHELL and not readable else ():
+            if (message, "") not in told:
+                told.add((message, ""))
+                files.source(HOSTS).mistake(line, f"the host `{host.name}`: {message}")
+        for name in unknown(host):
+            if remarks.setdefault(name, host.name) == host.name:
+                files.remark(HOSTS, line, f"`{name}` of `{host.name}` is not known here, and changes "
+                             "nothing; if it says where or as whom to log in, say so in the variables that are read")
+        if host.shell is Shell.OTHER:
+            shell = host.vars.get("ansible_shell_type")
+            kind = f"ansible_connection: {host.connection}"
+            kind += f", ansible_shell_type: {shell}" if shell else ""
+            unspoken.setdefault(kind, []).append(host)
+    for kind, hosts in unspoken.items():
+        more = f" and {len(hosts) - 1} more" if len(hosts) > 1 else ""
+        files.remark(HOSTS, files.host_lines[hosts[0].name],
+                     f"`{hosts[0].name}`{more}: {kind} is not spoken here; every run refuses such a host")
+
+
 def _check_hosts(files: Files, *, here: bool) -> None:
     """Every host can be logged in to, as far as its variables and the pinned keys tell."""
     check = _HostChecks(files)
@@ -271,7 +311,6 @@ class _HostChecks:
         self._pinned = files.known_hosts if files.clean(HOST_KEYS) else None
         self._keys: dict[Path, int] = {}
         self._authorities: dict[Path, tuple[int, WinRmSettings]] = {}
-        self._told: set[str] = set()
 
     def note(self, host: Host, message: str, advice: str) -> None:
         self._source.mistake(self._lines[host.name], message, advice)
@@ -279,11 +318,6 @@ class _HostChecks:
     def ssh(self, host: Host, settings: SshSettings) -> None:
         if settings.key is not None:
             self._keys.setdefault(settings.key, self._lines[host.name])
-        for name in INSTEAD.keys() & host.vars.keys() - self._told:
-            if host.vars[name] and INSTEAD[name] not in host.vars:
-                self._told.add(name)
-                self.note(host, f"`{name}` of `{host.name}` is Ansible's and not read here",
-                          f"write `{INSTEAD[name]}` as well; it may stand beside it")
         name = "" if self._pinned is None else _unpinned(host, settings.target, self._pinned)
         if name:
             self.note(host, f"no host key is pinned for `{host.name}`",

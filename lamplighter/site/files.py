@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from lamplighter.model.calendar import Calendar
 from lamplighter.model.inventory import Inventory
 from lamplighter.model.party import Person
 from lamplighter.model.responsibility import Matrix
+from lamplighter.model.selection import visible
 from lamplighter.model.signers import Revoked, Signers, parse_revoked, parse_signers
 from lamplighter.site.hosts import read_inventory
 from lamplighter.site.schema import PeopleEntry, SiteEntry, checked
 from lamplighter.site.standing import FOLDER, StandingLine, read_standing_lines
-from lamplighter.site.yaml import Node, Source, read_text, read_yaml
+from lamplighter.site.varfiles import FOLDERS, VarFiles
+from lamplighter.site.yaml import Node, Remark, Source, read_text, read_yaml
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 
 SITE, HOSTS, PEOPLE = "site.yaml", "hosts.yaml", "people.yaml"
@@ -30,6 +33,7 @@ class Files:
     Attributes:
         folder: the site's.
         report: all mistakes so far.
+        remarks: sentences that are no mistakes.
         entry, root: `site.yaml` as checked and as parsed; None when it could not be.
         inventory, host_lines: `hosts.yaml`, and the line of each host in it.
         people: `people.yaml`.
@@ -42,6 +46,7 @@ class Files:
 
     folder: Path
     report: list[Mistake] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     entry: SiteEntry | None = None
     root: Node | None = None
     inventory: Inventory = field(default_factory=lambda: Inventory({}, {}))
@@ -61,10 +66,15 @@ class Files:
         """One of the files, as a place for mistakes."""
         return Source(str(self.folder / name), self.report)
 
+    def remark(self, name: str, line: int, text: str) -> None:
+        """Note what is no mistake, and may not be as its writer believes."""
+        self.remarks.append(Remark(f"{name}:{line}: {visible(text)}", warning=True))
+
     def clean(self, name: str) -> bool:
-        """No mistake was noted in that file."""
+        """No mistake was noted in that file; for the inventory, nor in the folders beside it."""
         file = str(self.folder / name)
-        return all(mistake.file != file for mistake in self.report)
+        beside = tuple(f"{self.folder / one}{os.sep}" for one in FOLDERS) if name == HOSTS else ()
+        return not any(one.file == file or one.file.startswith(beside) for one in self.report)
 
     @property
     def host_keys(self) -> Path:
@@ -83,7 +93,9 @@ def read_files(folder: Path) -> Files:
         files.entry = checked(SiteEntry, files.root, files.source(SITE))
     hosts = read_yaml(folder / HOSTS, files.source(HOSTS))
     if hosts is not None:
-        files.inventory, files.host_lines = read_inventory(hosts, files.source(HOSTS))
+        files.inventory, files.host_lines = read_inventory(
+            hosts, files.source(HOSTS), VarFiles(folder, files.report)
+        )
     _read_people(files)
     _read_keys(files)
     name = files.entry.name if files.entry else ""

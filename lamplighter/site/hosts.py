@@ -3,20 +3,34 @@
 Everything Ansible would skip with a warning is a mistake here, because a skipped host is a host nobody
 patches: unknown keys, groups that are no mappings, hosts given as a list. So is what would make a name
 mean two things: a group and a host of one name, two hosts at one address, names that differ only by case.
-Not read: `group_vars/` and `host_vars/` folders, Jinja templates, other inventory plugins.
+`group_vars/` and `host_vars/` beside the file are read as well. Not read: Jinja templates, other inventory
+plugins.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.canonical import Json
-from lamplighter.model.inventory import ALL, UNGROUPED, Group, Host, Inventory, assemble, find_cycle
+from lamplighter.model.inventory import (
+    ALL,
+    SSH_PORT,
+    UNGROUPED,
+    Group,
+    Host,
+    Inventory,
+    Shell,
+    assemble,
+    find_cycle,
+)
 from lamplighter.model.selection import closest
-from lamplighter.site.names import expand, is_name, name_advice
+from lamplighter.site.names import expand, is_name, name_advice, same_address
+from lamplighter.site.ssh_args import JUMP, read_jump
+from lamplighter.site.varfiles import VarFiles
 from lamplighter.site.vars import check_vars
 from lamplighter.site.yaml import Node, Source
+from lamplighter.transports.winrm_settings import HTTPS_PORT
 
 MAX_HOSTS = 100_000
 _SECTIONS = ("hosts", "vars", "children")
@@ -33,24 +47,27 @@ class _Group:
     line: int = 0
 
 
-def read_inventory(root: Node, source: Source) -> tuple[Inventory, dict[str, int]]:
+def read_inventory(
+    root: Node, source: Source, beside: VarFiles | None = None
+) -> tuple[Inventory, dict[str, int]]:
     """Make an inventory of a parsed `hosts.yaml`.
 
     Args:
         root: the document.
         source: takes the mistakes.
+        beside: `group_vars/` and `host_vars/`; None for neither.
 
     Returns:
         The hosts and groups that could be read, and the line of each host's first mention.
     """
-    reader = _Reader(source)
+    reader = _Reader(source, beside)
     if root.mapping is None:
         source.mistake(root.line, f"the inventory must be a mapping of groups, not {root.kind}",
                        "begin with `all:`, below it `hosts:` or `children:`")
         return Inventory({}, {}), {}
     if "plugin" in root.mapping:
         source.mistake(root.key_lines["plugin"], "this configures an Ansible inventory plugin",
-                       "write its output: ansible-inventory --list --yaml --export > hosts.yaml")
+                       "write its output: ansible-inventory --list --yaml > hosts.yaml")
         return Inventory({}, {}), {}
     for name, node in root.mapping.items():
         reader.group(name, node, root.key_lines[name])
@@ -60,12 +77,12 @@ def read_inventory(root: Node, source: Source) -> tuple[Inventory, dict[str, int
 class _Reader:
     """Walks the groups in file order, as Ansible does."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, beside: VarFiles | None) -> None:
         self.source = source
+        self.beside = beside
         self.groups: dict[str, _Group] = {}
         self.host_vars: dict[str, dict[str, Json]] = {}
         self.host_lines: dict[str, int] = {}
-        self.full = False
 
     def group(self, name: str, node: Node, line: int) -> None:
         """Read one mention of a group and all below it."""
@@ -149,8 +166,8 @@ class _Reader:
     def finish(self) -> Inventory:
         """Check what only the whole file shows, and assemble."""
         groups = {
-            name: Group(tuple(group.hosts), tuple(group.children), group.vars)
-            for name, group in self.groups.items()
+            name: Group(tuple(group.hosts), tuple(group.children), group.vars, self._of_group(name))
+            for name, group in {ALL: _Group(), UNGROUPED: _Group(), **self.groups}.items()
         }
         cycle = find_cycle(groups)
         if cycle:
@@ -165,11 +182,24 @@ class _Reader:
             self.source.mistake(self.host_lines[name], f"`{name}` is a group that always exists",
                                 "give the host another name")
         self._check_case()
-        inventory = assemble(groups, self.host_vars)
+        of_hosts = {name: self.beside.of_host(name) for name in self.host_vars} if self.beside else {}
+        inventory = self._jumps(assemble(groups, self.host_vars, of_hosts))
         if not inventory.hosts and not self.source.report:
             self.source.mistake(0, "the inventory has no hosts", "write them below `all:`, `hosts:`")
         self._check_addresses(inventory)
         return inventory
+
+    def _of_group(self, name: str) -> dict[str, Json]:
+        return self.beside.of_group(name) if self.beside else {}
+
+    @staticmethod
+    def _jumps(inventory: Inventory) -> Inventory:
+        """Take over jump hosts in Ansible's words; `checks` tells what cannot be."""
+        hosts = {}
+        for name, host in inventory.hosts.items():
+            found = read_jump(host.vars).jump if host.shell is Shell.POSIX and JUMP not in host.vars else None
+            hosts[name] = replace(host, vars={**host.vars, JUMP: found}) if found else host
+        return replace(inventory, hosts=hosts)
 
     def _check_case(self) -> None:
         seen: dict[str, str] = {}
@@ -184,8 +214,9 @@ class _Reader:
         """Two names for one machine: it would be changed twice, and stand in two waves."""
         seen: dict[tuple[str, ...], Host] = {}
         for host in inventory.hosts.values():
-            through = str(host.vars.get("lamplighter_ssh_jump", ""))
-            place = (host.address.lower(), str(host.vars.get("ansible_port", "")), through)
+            default = HTTPS_PORT if host.shell is Shell.POWERSHELL else SSH_PORT
+            through = str(host.vars.get(JUMP, "")).lower()
+            place = (same_address(host.address), str(host.vars.get("ansible_port", default)), through)
             first = seen.setdefault(place, host)
             if first is not host:
                 self.source.mistake(

@@ -42,6 +42,16 @@ def is_ip(text: str) -> bool:
     return text.isascii()
 
 
+def same_address(text: str) -> str:
+    """One spelling of an address: names in lower case and without a last dot, IPv6 as RFC 5952 writes it."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text.lower().removesuffix(".")
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 def _looks_like_ipv4(text: str) -> bool:
     """`192.0.2.256` is a misspelt address, not the name of a host."""
     return re.fullmatch(r"\d+(\.\d+)+", text) is not None

@@ -10,36 +10,21 @@ from lamplighter.model.canonical import Json
 from lamplighter.model.inventory import PRIORITY
 from lamplighter.model.selection import closest
 from lamplighter.secrets import is_reference
+from lamplighter.site.ansible_vars import KNOWN, is_known
 from lamplighter.site.names import MAX_PORT, is_address, name_advice
 from lamplighter.site.yaml import Node, Source
-from lamplighter.transports.winrm_settings import VARIABLES as WINRM_VARIABLES
 
-_SECRET = re.compile(
-    r"(^|[_-])(password|passwd|pass|secret|secret[_-]key|token|passphrase)$", re.IGNORECASE
-)
+_SECRET = re.compile(r"(^|[_-])(password|passwd|pass|secret|secret[_-]key|token|passphrase)$", re.IGNORECASE)
+LONGEST_DEADLINE = 86_400
+"""Seconds: nothing a host does is waited for longer than a day."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\$-]{0,103}", re.ASCII)
 _HA_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _OLD = {
-    "ansible_ssh_host": "ansible_host", "ansible_ssh_port": "ansible_port",
+    "ansible_ssh_host": "ansible_host",
+    "ansible_ssh_port": "ansible_port",
     "ansible_ssh_user": "ansible_user",
 }
-INSTEAD = {
-    "ansible_ssh_common_args": "lamplighter_ssh_jump", "ansible_ssh_extra_args": "lamplighter_ssh_jump",
-    "ansible_become_password": "lamplighter_sudo_password",
-    "ansible_become_pass": "lamplighter_sudo_password",
-}
-"""What Ansible reads and an SSH session here does not, and what has to say the same."""
-
-_KNOWN = (
-    "ansible_host", "ansible_port", "ansible_user", "ansible_password", "ansible_connection",
-    "ansible_ssh_private_key_file", "ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_pass",
-    "ansible_become", "ansible_become_method", "ansible_become_user", "ansible_become_password",
-    "ansible_shell_type", "ansible_shell_executable", "ansible_become_pass", *WINRM_VARIABLES,
-    "ansible_python_interpreter", "lamplighter_ssh_agent", "lamplighter_ssh_certificate",
-    "lamplighter_ssh_passphrase", "lamplighter_ssh_jump", "lamplighter_sudo_password",
-    "lamplighter_connect_timeout", "lamplighter_canary", "lamplighter_probes", PRIORITY,
-)
 
 
 def check_vars(section: Node, source: Source, owner: str, *, of_group: bool = False) -> dict[str, Json]:
@@ -72,19 +57,35 @@ def _check(name: str, node: Node, *, of_group: bool) -> tuple[str, str] | None:
     if name == PRIORITY and not of_group:
         return f"`{PRIORITY}` is a variable of groups", "delete it"
     if holds_secret(name, node.value):
-        return f"`{name}` holds a secret in the clear", \
-            "name where it is kept: env:NAME, file:PATH or cmd:COMMAND"
+        return (
+            f"`{name}` holds a secret in the clear",
+            "name where it is kept: env:NAME, file:PATH or cmd:COMMAND",
+        )
     rule = _RULES.get(name)
-    if rule and "{{" in str(node.value):
-        return f"`{name}` is a template, and templates are not evaluated here", \
-            "write the value itself"
+    if rule and re.search(r"\{\{|\{%", str(node.value)):
+        return f"`{name}` is a template, and templates are not evaluated here", "write the value itself"
+    if rule and node.written and str(node.value) != node.written:
+        return (
+            f"`{name}`: `{node.written[:60]}` is read as the number {node.value}",
+            "put it in quotation marks",
+        )
     if rule and not rule[0](node.value):
         return f"`{name}` is {_shown(node)}", rule[1](node.value)
-    ours = name.startswith(("ansible_", "lamplighter_")) and name not in _KNOWN
-    close = closest(name, _KNOWN, cutoff=0.9) if ours else ""
+    return _unknown(name)
+
+
+def _unknown(name: str) -> tuple[str, str] | None:
+    """A name that is a slip of the pen; one of ours that does not exist is always one."""
+    ours = name.startswith("lamplighter_")
+    if not (ours or name.startswith("ansible_")) or name in _RULES or is_known(name):
+        return None
+    names = (*_RULES, *KNOWN)
+    close = closest(name, names, cutoff=0.6 if ours else 0.9)
     if close:
         return f"`{name}` is not a known variable", f"did you mean `{close}`?"
-    return None
+    return (
+        (f"`{name}` is not a known variable", "delete it, or call it something of your own") if ours else None
+    )
 
 
 def holds_secret(name: str, value: object) -> bool:
@@ -126,15 +127,82 @@ def _is_path(value: object) -> bool:
 
 _PATH_ADVICE = _advise("write an absolute path, or one that begins with `~/`, as it is on the worker")
 
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LONGEST_DEADLINE
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_secret(value: object) -> bool:
+    return isinstance(value, str) and is_reference(value)
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _is_jump(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_probes(value: object) -> bool:
+    return value is None or (
+        isinstance(value, list) and all(isinstance(one.value, str | list | dict) for one in value)
+    )
+
+
+_SECONDS = (
+    _is_seconds,
+    _advise(f"write a number of seconds, at most {LONGEST_DEADLINE}, without quotation marks"),
+)
+_REFERENCE = (_is_secret, _advise("name where it is kept: env:NAME, file:PATH or cmd:COMMAND"))
+_MEGABYTES = (_is_amount, _advise("write a whole number of megabytes, without quotation marks"))
+_BOOL = (_is_bool, _advise("write true or false, without quotation marks"))
+
 _RULES: dict[str, tuple[Callable[[object], bool], Callable[[Any], str]]] = {
     "ansible_host": (lambda value: isinstance(value, str) and is_address(value), _address_advice),
     "ansible_port": (_is_port, _advise(f"write a number from 1 to {MAX_PORT}")),
     "ansible_user": (_text(_USER), _advise("write the name of the account")),
     "ansible_ssh_private_key_file": (_is_path, _PATH_ADVICE),
     "ansible_winrm_ca_trust_path": (_is_path, _PATH_ADVICE),
-    "ansible_connection": (lambda value: isinstance(value, str) and bool(value),
-                           _advise("write `ssh` or `winrm`")),
+    "ansible_connection": (
+        lambda value: isinstance(value, str) and bool(value),
+        _advise("write `ssh` or `winrm`"),
+    ),
     "ha_group": (_text(_HA_GROUP), _advise("write a short name, the same for all peers of one cluster")),
-    PRIORITY: (lambda value: isinstance(value, int) and not isinstance(value, bool),
-               _advise("write a whole number")),
+    PRIORITY: (
+        lambda value: isinstance(value, int) and not isinstance(value, bool),
+        _advise("write a whole number"),
+    ),
+    "lamplighter_canary": _BOOL,
+    "lamplighter_ssh_agent": _BOOL,
+    "lamplighter_ssh_certificate": (_is_path, _PATH_ADVICE),
+    "lamplighter_ssh_jump": (_is_jump, _advise("write user@host:port, several with commas between")),
+    "lamplighter_ssh_passphrase": _REFERENCE,
+    "lamplighter_sudo_password": _REFERENCE,
+    "lamplighter_winrm_password": _REFERENCE,
+    "lamplighter_identity": (
+        _is_line,
+        _advise("write what stays the same under every name, in quotation marks"),
+    ),
+    "lamplighter_connect_timeout": _SECONDS,
+    "lamplighter_lock_seconds": _SECONDS,
+    "lamplighter_patch_seconds": _SECONDS,
+    "lamplighter_reboot_seconds": _SECONDS,
+    "lamplighter_settle_seconds": _SECONDS,
+    "lamplighter_min_free_mb_root": _MEGABYTES,
+    "lamplighter_min_free_mb_boot": _MEGABYTES,
+    "lamplighter_min_free_mb_var": _MEGABYTES,
+    "lamplighter_min_free_mb_tmp": _MEGABYTES,
+    "lamplighter_probes": (
+        _are_probes,
+        _advise("write a list of shell lines, of argument lists, or of {run: ..., timeout: 15}"),
+    ),
 }

@@ -50,6 +50,19 @@ class Source:
         self.report.append(Mistake(self.file, line, visible(message), visible(advice)))
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A sentence about a site that is no mistake.
+
+    Attributes:
+        text: the sentence.
+        warning: something may not be as its writer believes.
+    """
+
+    text: str
+    warning: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """A value and the line it begins on.
@@ -59,12 +72,14 @@ class Node:
         value: a scalar, a list of nodes, or nodes by key.
         key_lines: for a mapping, the line of each key.
         size: nodes below and including this one, written out.
+        written: a number as it stands there; empty for anything else.
     """
 
     line: int
     value: Scalar | list[Node] | dict[str, Node]
     key_lines: dict[str, int] = field(default_factory=dict)
     size: int = 1
+    written: str = ""
 
     @property
     def mapping(self) -> dict[str, Node] | None:
@@ -165,8 +180,8 @@ def read_yaml(path: Path, source: Source) -> Node | None:
     return None if text is None else parse_yaml(text, source)
 
 
-def parse_yaml(text: str, source: Source) -> Node | None:
-    """Parse YAML text; see `read_yaml`."""
+def parse_yaml(text: str, source: Source, *, needed: bool = True) -> Node | None:
+    """Parse YAML text; see `read_yaml`. Where it is not `needed`, an empty one is no mistake."""
     try:
         root = _Builder(source).build(yaml.parse(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
@@ -180,7 +195,7 @@ def parse_yaml(text: str, source: Source) -> Node | None:
         return None
     except _StopReadingError:
         return None
-    if root is None:
+    if root is None and needed:
         source.mistake(0, "the file is empty", "copy it from inventories/template/ and fill it in")
     return root
 
@@ -291,7 +306,8 @@ class _Builder:
                                     "put it in quotation marks")
         if isinstance(value, str) and not value.isascii() and not unicodedata.is_normalized("NFC", value):
             value = unicodedata.normalize("NFC", value)
-        node = Node(line, value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        node = Node(line, value, written=event.value if number else "")
         if event.anchor:
             self.anchors[event.anchor] = node
         return node

@@ -101,13 +101,20 @@ class WinRmSettings:
         return settings
 
 
+def unprotected(host: Host) -> tuple[str, ...]:
+    """Variables with which Ansible would do without protection, a sentence each."""
+    reader = _Reader(host.vars)
+    reader.refuse_unsafe()
+    return tuple(reader.mistakes)
+
+
 class _Reader(Reader):
     """The WinRM ones."""
 
     def settings(self, host: Host) -> WinRmSettings:
         if host.connection not in WINRM_CONNECTIONS:
             self.mistakes.append(f"ansible_connection is {host.connection!r}, so this is no WinRM host")
-        self._refuse_unsafe()
+        self.refuse_unsafe()
         port = self.port(str(self.vars.get("ansible_port", HTTPS_PORT)))
         tls = self._tls(port)
         address = self._match("ansible_host", host.address, _ADDRESS, "a host name or address")
@@ -131,7 +138,7 @@ class _Reader(Reader):
         self._agree(settings)
         return settings
 
-    def _refuse_unsafe(self) -> None:
+    def refuse_unsafe(self) -> None:
         """Ansible's ways to do without protection are refused, not ignored."""
         if self.text("ansible_winrm_server_cert_validation") not in {"", "validate"}:
             self.mistakes.append("ansible_winrm_server_cert_validation: certificates are always validated")
