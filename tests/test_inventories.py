@@ -54,7 +54,10 @@ def test_inventories(case: dict[str, Any], site: Path) -> None:
         assert {key: hosts[name].vars.get(key) for key in values} == values, name
 
 
-@pytest.mark.parametrize("name", ["group_vars/all.yml", "host_vars/web1/deep/x", "notify.yaml", "directory.yaml"])
+CACHED = ("group_vars/all.yml", "host_vars/web1/deep/x", "notify.yaml", "directory.yaml")
+
+
+@pytest.mark.parametrize("name", CACHED)
 def test_a_change_of_any_file_is_seen(name: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lamplighter.site.SETTLED", -1.0)  # else files this young are read again each time
     assert load_site(site) is load_site(site)
