@@ -275,7 +275,7 @@ def _check_ways(files: Files, *, readable: bool) -> None:
                 files.source(HOSTS).mistake(line, f"the host `{host.name}`: {message}")
         for name in unknown(host):
             if remarks.setdefault(name, host.name) == host.name:
-                files.remark(HOSTS, line, f"`{name}` of `{host.name}` is not known here, and changes nothing; "
+                files.remark(HOSTS, line, f"`{name}` of `{host.name}` is not known and changes nothing here; "
                              "if it says how to log in, say so in variables that are read")
         if host.shell is Shell.OTHER:
             shell = host.vars.get("ansible_shell_type")
