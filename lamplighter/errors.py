@@ -166,6 +166,10 @@ class HostKeyError(UnreachableError):
     """The host's key is not the pinned one, or none is pinned."""
 
 
+class ChannelError(UnreachableError):
+    """The login succeeded and gives no shell whose answers come back whole; nothing was run."""
+
+
 class CertificateError(UnreachableError):
     """The server's certificate is not of the pinned CA, not of the expected name, or out of date."""
 

@@ -195,7 +195,7 @@ def read_facts(
         waiting = replace(waiting, uncovered={**waiting.uncovered, apt_offers.NO_META: alone})
     wanted = debian.Simulation()
     if scope == "all" and not view.trouble:
-        wanted = view.mark(debian.simulation(reading["simulation"].code, reading["simulation"].text))
+        wanted = view.mark(debian.simulation(reading["simulation"].code, reading["simulation"].everything))
     return AptFacts(
         scope=scope, release=release, support=_support(reading["release"].text, release, view, received),
         boot_id=reading["boot_id"].text.strip(),
@@ -248,7 +248,7 @@ def _support(row: str, release: debian.Release, view: apt_archives.View, now: fl
 
 def apt_answers(reading: linux.Reading) -> bool:
     """Whether apt can do what it was asked in a rehearsal."""
-    return not debian.simulation(reading["rehearsal"].code, reading["rehearsal"].text).error
+    return not debian.simulation(reading["rehearsal"].code, reading["rehearsal"].everything).error
 
 
 def _stuck(session: Session, words: tuple[str, ...]) -> tuple[str, ...]:
@@ -290,7 +290,7 @@ def with_rehearsal(facts: AptFacts, reading: linux.Reading) -> AptFacts:
     """Add what `apt_rehearse.sh` found. Pure."""
     download_kb, disk_kb = debian.sizes(reading["sizes"].text)
     changed, deleted = debian.conffiles(reading["conffiles"].text)
-    rehearsal = debian.simulation(reading["rehearsal"].code, reading["rehearsal"].text)
+    rehearsal = debian.simulation(reading["rehearsal"].code, reading["rehearsal"].everything)
     return replace(
         facts, rehearsal=facts.view.mark(rehearsal), download_kb=download_kb, disk_kb=disk_kb,
         conffiles=changed, deleted=deleted)
@@ -338,7 +338,7 @@ def _prepare(host: Host, step: Step, session: Session) -> tuple[str, ...]:
     told = apt_plan.install_arguments(step.args)
     lock = str(_seconds(host, "lamplighter_lock_seconds", DEFAULT_LOCK_SECONDS))
     reading = linux.read(session, "apt_rehearse", "download", lock, *told, timeout=PREPARE_SECONDS)
-    rehearsal = debian.simulation(reading["rehearsal"].code, reading["rehearsal"].text)
+    rehearsal = debian.simulation(reading["rehearsal"].code, reading["rehearsal"].everything)
     download_kb, disk_kb = debian.sizes(reading["fetch"].text)
     problems = list(apt_outcome.surprises(step, rehearsal))
     if not problems:
@@ -346,8 +346,8 @@ def _prepare(host: Host, step: Step, session: Session) -> tuple[str, ...]:
         problems += apt_plan.space_problems(
             host, linux.spaces(reading["space"].text), rehearsal.install, download_kb, disk_kb, ground)
     if not problems and reading["fetch"].code:
-        said = debian.complaint(reading["fetch"].text) or f"exit code {reading['fetch'].code}"
-        locked = debian.lock_problem(reading["fetch"].text)
+        said = debian.complaint(reading["fetch"].everything) or f"exit code {reading['fetch'].code}"
+        locked = debian.lock_problem(reading["fetch"].everything)
         problems.append(locked or f"the packages cannot be downloaded: {said}")
     if problems:
         raise RefusedError("; ".join(problems), where=host.name, changed=NOTHING,

@@ -29,15 +29,21 @@ READING_CAP = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One reading: what a command printed (both streams), and its exit code."""
+    """One reading: a command's exit code, its standard output, and what it said on standard error."""
 
     code: int
     text: str
+    said: str = ""
 
     @property
     def lines(self) -> list[str]:
-        """The lines that are not blank."""
+        """The lines of its output that are not blank."""
         return [line for line in self.text.splitlines() if line.strip()]
+
+    @property
+    def everything(self) -> str:
+        """Output and errors, for what looks for complaints in either."""
+        return "\n".join(filter(None, (self.text, self.said)))
 
 
 class Reading(dict[str, Part]):
@@ -88,12 +94,39 @@ def parts(text: str, mark: str) -> Reading:
     r"""Take a script's output apart.
 
     Returns:
-        `{"boot_id": Part(0, "3c1f...")}`; a part that did not end is left out.
+        `{"boot_id": Part(0, "3c1f...")}`; nothing when a part did not end: half a reading is none.
     """
-    begin, end = f"--{re.escape(mark)} begin", f"--{re.escape(mark)} end"
-    pattern = re.compile(rf"^{begin} (\S+)\n(.*?)^{end} \1 (\d+)$", re.MULTILINE | re.DOTALL)
+    begin, said, end = (f"--{re.escape(mark)} {word}" for word in ("begin", "said", "end"))
+    pattern = re.compile(
+        rf"^{begin} (\S+)\n(.*?)^{said} \1\n(.*?)^{end} \1 (\d+)$", re.MULTILINE | re.DOTALL
+    )
     text = unicodedata.normalize("NFC", text)
-    return Reading({name: Part(int(code), body.strip("\n")) for name, body, code in pattern.findall(text)})
+    found = pattern.findall(text)
+    if len(found) != text.count(f"--{mark} begin "):
+        return Reading()
+    return Reading(
+        {name: Part(int(code), body.strip("\n"), err.strip("\n")) for name, body, err, code in found}
+    )
+
+
+_BOOT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def boot_id(reading: Reading, where: str) -> str:
+    """The part `boot_id`, if it is one: a UUID of random(4), read without an error.
+
+    Raises:
+        UnusableError: it is none, and so nothing could tell a reboot.
+    """
+    part = reading["boot_id"]
+    value = part.text.strip()
+    if part.code == 0 and _BOOT_ID.fullmatch(value):
+        return value
+    said = (part.said or part.text).strip()[:200] or f"exit code {part.code}"
+    raise UnusableError(
+        f"its boot id cannot be read: {said}", where=where, changed="nothing was changed",
+        advice="/proc/sys/kernel/random/boot_id must be readable: containers and sandboxes may hide it",
+    )
 
 
 def clock_offset(sent: float, received: float, first: float, last: float) -> float:

@@ -20,6 +20,7 @@ from lamplighter.model.outcome import Evidence, Outcome, StepResult
 from lamplighter.model.plan import Step
 from lamplighter.model.session import Session, UnitState
 from tasks.linux import asks_for_reboot, kernels, read, script
+from tasks.linux import boot_id as linux_boot_id
 
 BOOT_SECONDS = 600
 BOOT_READ_SECONDS = 30.0
@@ -62,21 +63,22 @@ def reboot(step: Step, session: Session, unit: str, timeout: float = BOOT_SECOND
         return Evidence("no reboot: the host does not ask for one", {"boot_id": boot_id})
     with contextlib.suppress(UnitExistsError):  # it was told to before a crash: wait for what comes of that
         session.launch(unit, script("reboot"), sudo=True)
-    return _await(step, session, boot_id, wanted or (), timeout)
+    return _await(step, session, unit, wanted or (), timeout)
 
 
-def _await(step: Step, session: Session, boot_id: str, why: Iterable[str], timeout: float) -> Evidence:
+def _await(step: Step, session: Session, unit: str, why: Iterable[str], timeout: float) -> Evidence:
+    before = str(step.args["boot_id"])
     began = time.monotonic()
     try:
-        now = session.await_boot(boot_id, timeout=timeout)
+        now = session.await_boot(before, timeout=timeout, unit=unit)
     except TimedOutError as error:
         raise RemoteFailedError(
-            f"the host did not come back from its reboot within {timeout:.0f} s", where=session.host,
-            advice=REBOOT_ADVICE,
+            error.message, where=session.host, advice=f"{error.advice}; {REBOOT_ADVICE}"
         ) from error
     seconds = round(time.monotonic() - began)
-    data = {"boot_id_before": step.args["boot_id"], "boot_id": now, "seconds": seconds, "asked_by": list(why)}
-    return Evidence(f"rebooted, back after {seconds} s", data)
+    data = {"boot_id_before": before, "boot_id": now, "seconds": seconds, "asked_by": list(why)}
+    proof = "" if now != before else "; its boot id stays (a container), its first process is a new one"
+    return Evidence(f"rebooted, back after {seconds} s{proof}", data)
 
 
 def probe_reboot(step: Step, session: Session, unit: str, timeout: float = BOOT_SECONDS) -> Outcome | None:
@@ -88,18 +90,18 @@ def probe_reboot(step: Step, session: Session, unit: str, timeout: float = BOOT_
     except (AuthFailedError, HostKeyError):
         raise
     except (SessionLostError, UnreachableError):  # perhaps it is on its way down, or up
-        return _late(step, session, timeout)
+        return _late(step, session, unit, timeout)
     if boot_id != before:
         data = {"boot_id_before": before, "boot_id": boot_id}
         return Outcome(StepResult.OK, Evidence("rebooted: the boot id has changed", data))
-    return None if began is UnitState.ABSENT else _late(step, session, timeout)
+    return None if began is UnitState.ABSENT else _late(step, session, unit, timeout)
 
 
-def _late(step: Step, session: Session, timeout: float) -> Outcome:
+def _late(step: Step, session: Session, unit: str, timeout: float) -> Outcome:
     """Wait for the other boot of a host that may have been told to reboot."""
     before = str(step.args["boot_id"])
     try:
-        return Outcome(StepResult.OK, _await(step, session, before, (), timeout))
+        return Outcome(StepResult.OK, _await(step, session, unit, (), timeout))
     except RemoteFailedError as error:
         return Outcome(StepResult.FAILED, Evidence(str(error), {"boot_id": before}))
 
@@ -108,4 +110,4 @@ def _boot(session: Session) -> tuple[str, tuple[str, ...] | None]:
     """The boot id, and which packages ask for a reboot; None when nothing does."""
     reading = read(session, "boot", timeout=BOOT_READ_SECONDS, sudo=False)
     asks = asks_for_reboot(reading["reboot"], kernels(reading["kernels"].text))
-    return reading["boot_id"].text.strip(), asks
+    return linux_boot_id(reading, session.host), asks

@@ -66,14 +66,16 @@ class Session(Protocol):
         """Run shell text to its end and return what it printed; a non-zero exit is not an error here.
 
         Args:
-            script: POSIX shell text, run by `sh` with `LC_ALL=C.UTF-8` and no standard input.
+            script: POSIX shell text, run by `sh` in the account's home with an environment of ours alone
+                (`LC_ALL=C.UTF-8`, umask 022, a usual PATH) and no standard input.
             args: become `$1`, `$2` ...
             sudo: as root.
             timeout: seconds until `TimedOutError`.
             cap: bytes of output read from each stream before `OutputTooLargeError`.
 
         Raises:
-            SessionLostError, TimedOutError, OutputTooLargeError, SudoRefusedError.
+            ChannelError, SudoRefusedError: nothing was run.
+            SessionLostError, TimedOutError, OutputTooLargeError: there is no whole answer.
         """
 
     def launch(self, unit: str, script: str, *args: str, sudo: bool = False) -> None:
@@ -84,6 +86,7 @@ class Session(Protocol):
         Raises:
             UnitExistsError: a unit of that name was launched before (by anyone); nothing was started.
             SessionLostError: the connection broke; whether it started is told by `unit_state`.
+            RemoteFailedError: it could not be started, and was not.
         """
 
     def unit_state(self, unit: str, *, sudo: bool = False) -> UnitState:
@@ -101,13 +104,31 @@ class Session(Protocol):
         Raises:
             TimedOutError: the deadline passed; the unit may still be running.
             SessionLostError: the unit is lost (killed, or the host went down under it).
+            RemoteFailedError: the record of its end, or its output, is not whole.
         """
 
-    def await_boot(self, previous: str, *, timeout: float) -> str:
-        """Reconnect until `/proc/sys/kernel/random/boot_id` differs from `previous`; return the new one.
+    def ready(self, *, sudo: bool = False) -> None:
+        """Make sure that `launch` could start something here that outlives the login; changes nothing.
 
         Raises:
-            TimedOutError: the host did not come back, or came back with the same boot id.
+            RefusedError: it could not, and why.
+        """
+
+    def await_boot(self, previous: str, *, timeout: float, unit: str = "") -> str:
+        """Reconnect until the host is proved to have rebooted; return its boot id.
+
+        Proof is another id in `/proc/sys/kernel/random/boot_id` than `previous`, or where that cannot change
+        (containers) a first process that began since this was called; then the id is the same.
+
+        Args:
+            previous: the boot id it had.
+            timeout: seconds. A host that refuses its login meanwhile is not there yet.
+            unit: the unit, launched as root, that was told to reboot it.
+
+        Raises:
+            TimedOutError: nothing proved a reboot; the message says whether it is there.
+            RemoteFailedError: the unit failed, and the host runs the same boot.
+            HostKeyError: it came back with another host key.
         """
 
     def close(self) -> None:

@@ -1,9 +1,21 @@
 """Shell text for a host: how a script, its arguments and sudo are put together. Pure.
 
-Scripts and arguments travel on standard input, so they are in no process list, meet no length limit and pass
-no second shell. The script stands in braces: the shell reads all of it before it runs any of it, so a script
-cut off in transit is a syntax error and not half a script, and its commands find `/dev/null` on their
-standard input instead of the script's next lines.
+What an account's login shell is given is one fixed line (`LOADER`). It starts from an empty environment, says
+on both streams that it is there, takes the text of the script from standard input, and runs it only when all
+of it has come. So scripts and arguments are in no process list, meet no length limit and pass no second
+shell; nothing that a profile sets, prints, reads or takes away reaches a script; and nothing runs in part.
+
+A conversation, `>` to the host and `1` and `2` its two streams:
+
+    2  lamplighter begins                 only now a password has been taken, if one was asked for
+    >  lamplighter-5f0c... 1234           a random word, and how many bytes of text will follow
+    1  lamplighter-5f0c...                the channel is proved: whatever came before is nobody's answer
+    2  lamplighter-5f0c...
+    >  the text
+    1  what the script printed, then: lamplighter-5f0c...-end 3
+    2  what the script printed, then: lamplighter-5f0c...-end 3
+
+None of the marks stands in anything that was sent, so an echo of it (`set -x`) is not taken for one.
 """
 
 from __future__ import annotations
@@ -13,42 +25,101 @@ import shlex
 from collections.abc import Sequence
 
 from lamplighter.errors import RefusedError
-from lamplighter.transports.ssh_exchange import ASK, BEGUN
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-SHELL = ("sh", "-s")
-_PREAMBLE = f"export LC_ALL=C.UTF-8 PATH={PATH}\n"
+BEGINS = b"lamplighter begins\n"
+"""What the loader says first, on standard error: whatever came before is the login shell's, or sudo's."""
+CUT, END = b"-cut\n", b"-end "
+"""After the word: the text did not come whole and was not run; the script's end, and its exit code."""
+LOADER = (
+    "echo lamplighter  begins >&2; read -r ll_word ll_size; "
+    "case $ll_word in lamplighter-*) ;; *) exit 125; esac; "  # meant for somebody else: say nothing of it
+    "echo $ll_word; echo $ll_word >&2; ll_text=$(/usr/bin/head -c $ll_size; echo .); "
+    "test ${#ll_text} = $((ll_size + 1)) || { echo $ll_word-cut; echo $ll_word-cut >&2; exit 125; }; "
+    'eval "$ll_text"'
+)
+"""One line without single quotes, backslashes, exclamation marks: csh and fish read them in other ways."""
+PROMPT = "lamplighter%%asks %p:"
+"""For sudo's `-p`: it prints one percent sign, and the name of the account whose password it wants."""
+ASKS = re.compile(rb"lamplighter%asks ([^:\n]*):")
+
+_CLEAN = ("/usr/bin/env", "-i")
+_SHELL = (*_CLEAN, "/bin/sh", "-c", LOADER)
+_ENVIRONMENT = """umask 022
+for ll_limit in f t d v m; do ulimit {soft}-$ll_limit unlimited; done 2>/dev/null
+HOME={home} USER={user} LOGNAME={user} SHELL=/bin/sh LC_ALL=C.UTF-8 LANGUAGE= PATH={path}
+case $HOME in /*) ;; *) HOME=/ ;; esac
+export HOME USER LOGNAME SHELL LC_ALL LANGUAGE PATH
+cd "$HOME" 2>/dev/null || cd /
+set -- {arguments}
+"""
+_RUN = """ll_script={script}
+(
+{environment}eval "$ll_script"
+)
+ll_code=$?
+printf '%s-end %s\\n' "$ll_word" "$ll_code"
+printf '%s-end %s\\n' "$ll_word" "$ll_code" >&2
+exit
+#"""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _UNIT = re.compile(r"[a-z0-9][a-z0-9-]{0,199}")
 
 
-def compose(script: str, args: Sequence[str]) -> str:
-    """Text for `sh -s`: the environment, the arguments as `$1` ..., the script.
+def login_command(*, sudo: bool = False, password: bool = False) -> str:
+    """The line for the account's login shell: the loader, as the account or as root.
+
+    Args:
+        sudo: as root. sudo and what it starts are found without the account's environment.
+        password: let sudo ask for a password, by `PROMPT`; without, it fails at once when it would. It is
+            asked even when sudo remembers one (`-k`), and is not remembered.
+    """
+    if not sudo:
+        return f"exec {shlex.join(_SHELL)}"
+    flags = ("-k", "-S", "-p", PROMPT) if password else ("-n",)
+    return f"exec {shlex.join((*_CLEAN, f'PATH={PATH}', 'sudo', *flags, '--', *_SHELL))}"
+
+
+def answered(script: str, args: Sequence[str], user: str) -> bytes:
+    """The text for the loader: runs a script in a subshell, and marks the end of its answer on both streams.
+
+    Raises:
+        RefusedError: as `standalone`.
+    """
+    body = shlex.quote(f"{{ :\n{script}\n}} </dev/null\n")
+    return _checked(_RUN.format(script=body, environment=_environment(args, user)))
+
+
+def standalone(script: str, args: Sequence[str], user: str) -> str:
+    """A script that is run later, from a file: its environment, its arguments as `$1` ..., itself.
+
+    The script stands in braces: the shell reads all of it before it runs any of it.
+
+    Args:
+        script: POSIX shell text.
+        args: its arguments.
+        user: the account that will run it; its home is where it begins.
 
     Raises:
         RefusedError: something holds a NUL or is not Unicode text, which no shell can pass on.
     """
-    arguments = " ".join(shlex.quote(argument) for argument in args)
-    text = f"{_PREAMBLE}set -- {arguments}\n{{ :\n{script}\n}} </dev/null\n"
+    return _checked(f"{_environment(args, user)}{{ :\n{script}\n}} </dev/null\n").decode()
+
+
+def _checked(text: str) -> bytes:
     if "\0" in text or (not text.isascii() and _SURROGATE.search(text)):
         raise RefusedError("a script or argument holds a NUL or is not Unicode", changed="Nothing was run")
-    return text
+    return text.encode()
 
 
-def command(*argv: str, sudo: bool = False, password: bool = False) -> str:
-    """A command for the account's login shell, run as it is or as root.
-
-    Args:
-        argv: program and arguments; they do show in process lists.
-        sudo: as root, announced by `BEGUN` on standard error.
-        password: let sudo ask for a password by `ASK`; without, it fails at once when it would. It is asked
-            even when sudo remembers one (`-k`), and is not remembered.
-    """
-    if not sudo:
-        return f"exec {shlex.join(argv)}"
-    flags = ("-k", "-S", "-p", ASK.decode()) if password else ("-n",)
-    start = f'echo {BEGUN.decode().strip()} >&2; exec "$@"'
-    return f"exec {shlex.join(('sudo', *flags, '--', 'sh', '-c', start, 'sh', *argv))}"
+def _environment(args: Sequence[str], user: str) -> str:
+    # A plain name's home the shell looks up by itself (POSIX 2.6.1); others would have to be quoted.
+    home = f"~{user}" if _PLAIN_NAME.fullmatch(user) else '$(getent passwd "$(id -u)" | cut -d: -f6)'
+    return _ENVIRONMENT.format(
+        home=home, user=shlex.quote(user), path=PATH, soft="" if user == "root" else "-S ",
+        arguments=" ".join(map(shlex.quote, args)),
+    )
 
 
 def unit_name(unit: str) -> str:

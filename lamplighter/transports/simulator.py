@@ -370,8 +370,14 @@ class SimulatedSession(SimulatedConnection):
                 raise TimedOutError(f"the simulated unit {unit} still runs", where=self._host)
             clock.sleep(min(ends, deadline) - clock.time())
 
-    def await_boot(self, previous: str, *, timeout: float) -> str:
-        """Wait for another boot; see `Session.await_boot`."""
+    def ready(self, *, sudo: bool = False) -> None:
+        """Every simulated host can start units; see `Session.ready`."""
+        del sudo
+        self.attach()
+
+    def await_boot(self, previous: str, *, timeout: float, unit: str = "") -> str:
+        """Wait for another boot; see `Session.await_boot`. No simulated reboot command fails."""
+        del unit
         clock = self._fleet.clock
         deadline = clock.time() + timeout
         while clock.time() < deadline:

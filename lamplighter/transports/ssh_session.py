@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lamplighter.errors import (
-    AuthFailedError,
-    HostKeyError,
     LamplighterError,
     OutputTooLargeError,
     RemoteFailedError,
     SecretError,
     SessionLostError,
-    TimedOutError,
-    UnreachableError,
 )
 from lamplighter.model.session import DEFAULT_CAP, DEFAULT_TIMEOUT, Completed, UnitState
 from lamplighter.secrets import Resolve, Secret
 from lamplighter.transports import shell
+from lamplighter.transports import ssh_refusals as refusals
+from lamplighter.transports.ssh_boot import BootWatch
 from lamplighter.transports.ssh_detached import Units
-from lamplighter.transports.ssh_exchange import Order, Raw, carry_out, sudo_refused
+from lamplighter.transports.ssh_exchange import Order, Raw, carry_out
 from lamplighter.transports.ssh_settings import SshSettings
 from lamplighter.transports.ssh_wire import Wire
 from lamplighter.transports.text import decode, last_line
 
-_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
-_PUT = (
-    'umask 077; set -C; p=$1.$$.part; cat >"$p" && [ "$(wc -c <"$p")" -eq "$3" ] && chmod "$2" "$p" && '
-    '{ sync "$p" || :; } 2>/dev/null && mv -f "$p" "$1" && exit 0; rm -f "$p"; exit 1'
-)
-_ASK_EVERY = 5.0
+_PUT = """umask 077; set -C; p=$1.$$.part
+printf %s "$4" | base64 -d >"$p" && [ "$(wc -c <"$p")" -eq "$3" ] && chmod "$2" "$p" &&
+    { sync "$p" || :; } 2>/dev/null && mv -f "$p" "$1" && exit
+rm -f "$p"
+exit 1"""
+_GET = 'exec head -c "$1" -- "$2"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +88,16 @@ class SshSession:
     ) -> Completed:
         """Run shell text to its end; see `Session.run`. A session once lost runs nothing more."""
         began = time.monotonic()
-        raw = self.execute(
-            shell.SHELL, shell.compose(script, args).encode(), sudo=sudo, timeout=timeout, cap=cap
-        )
+        raw = self.perform(script, args, sudo=sudo, timeout=timeout, cap=cap)
         return Completed(raw.code, decode(raw.out), decode(raw.err), time.monotonic() - began)
 
     def launch(self, unit: str, script: str, *args: str, sudo: bool = False) -> None:
         """Start shell text detached, at most once for ever per unit; see `Session.launch`."""
         self._units.launch(unit, script, args, sudo)
+
+    def ready(self, *, sudo: bool = False) -> None:
+        """Make sure that a unit could be started; see `Session.ready`."""
+        self._units.ready(sudo)
 
     def unit_state(self, unit: str, *, sudo: bool = False) -> UnitState:
         """Ask what became of a unit; see `Session.unit_state`."""
@@ -108,32 +109,9 @@ class SshSession:
         """Wait for a unit, over as many connections as it takes; see `Session.wait`."""
         return self._units.wait(unit, sudo, timeout, cap)
 
-    def await_boot(self, previous: str, *, timeout: float) -> str:
-        """Reconnect until the host runs another boot than `previous`; see `Session.await_boot`."""
-        deadline = time.monotonic() + timeout
-        seen = "it did not answer"
-        pause = 0.1
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                self.attach(deadline)
-                boot = self.run(_BOOT_ID, timeout=min(_ASK_EVERY, left)).stdout.strip()
-                if boot and boot != previous:
-                    return boot
-                seen = "it still runs the same boot"
-            except (AuthFailedError, HostKeyError):
-                raise
-            except (SessionLostError, UnreachableError):
-                if self._closed:
-                    raise
-                seen = "it did not answer"
-                self.drop()
-            pause = min(2.0, pause * 1.5)
-            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
-        raise TimedOutError(
-            f"the host did not come back from a reboot within {timeout:g} s; when last asked, {seen}",
-            where=self._host,
-            advice="Look at its console",
-        )
+    def await_boot(self, previous: str, *, timeout: float, unit: str = "") -> str:
+        """Reconnect until the host is proved to have rebooted; see `Session.await_boot`."""
+        return BootWatch(self, self._units, previous, unit).run(timeout)
 
     def put(
         self,
@@ -157,8 +135,9 @@ class SshSession:
             RemoteFailedError: it could not be written; the old file, if any, is as it was.
             SessionLostError, TimedOutError, SudoRefusedError: as `run`.
         """
-        argv = ("sh", "-c", _PUT, "sh", path, f"{mode:o}", str(len(data)))
-        raw = self.execute(argv, data, sudo=sudo, timeout=timeout, cap=DEFAULT_CAP)
+        text = base64.b64encode(data).decode()
+        args = (path, f"{mode:o}", str(len(data)), text)
+        raw = self.perform(_PUT, args, sudo=sudo, timeout=timeout, cap=DEFAULT_CAP)
         if raw.code != 0:
             raise self._remote_failure(f"{path} could not be written", raw, "The file is as it was")
 
@@ -178,8 +157,8 @@ class SshSession:
             OutputTooLargeError: it is larger than the cap.
             SessionLostError, TimedOutError, SudoRefusedError: as `run`.
         """
-        argv = ("head", "-c", str(cap + 1), "--", path)
-        raw = self.execute(argv, b"", sudo=sudo, timeout=timeout, cap=max(cap + 1, DEFAULT_CAP))
+        args = (str(cap + 1), path)
+        raw = self.perform(_GET, args, sudo=sudo, timeout=timeout, cap=max(cap + 1, DEFAULT_CAP))
         if raw.code != 0:
             raise self._remote_failure(f"{path} could not be read", raw, "")
         if len(raw.out) > cap:
@@ -193,21 +172,38 @@ class SshSession:
             self._wire = None
             self._pool.release()
 
-    def attach(self, deadline: float) -> None:
-        """Make sure there is a live connection by `deadline` (monotonic), or raise `UnreachableError`."""
+    def attach(self, deadline: float, patience: float = 0.0) -> None:
+        """Make sure there is a live connection by `deadline` (monotonic), or raise `UnreachableError`.
+
+        Args:
+            deadline: monotonic seconds.
+            patience: how many seconds one login may take, where it is more than the host's usual limit.
+        """
         self._check_open()
-        if self._wire is None or not self._wire.is_active():
-            self._wire = self._pool.reach(min(deadline, time.monotonic() + self._settings.connect_timeout))
+        if not self.connected:
+            limit = max(self._settings.connect_timeout, patience)
+            self._wire = self._pool.reach(min(deadline, time.monotonic() + limit))
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection there was is still there."""
+        return self._wire is not None and self._wire.is_active()
+
+    @property
+    def connection(self) -> object:
+        """What a new connection differs in from the one before."""
+        return self._wire
 
     def drop(self) -> None:
         """End the connection, which does not answer any more."""
         if self._wire is not None:
             self._wire.hang_up()
 
-    def execute(self, argv: tuple[str, ...], stdin: bytes, *, sudo: bool, timeout: float, cap: int) -> Raw:
-        """Run a program with some input over the connection there is; never connects, never repeats."""
+    def perform(self, script: str, args: Sequence[str], *, sudo: bool, timeout: float, cap: int) -> Raw:
+        """Run a script over the connection there is; never connects, never repeats."""
         self._check_open()
         deadline = time.monotonic() + timeout
+        text = shell.answered(script, args, self.account(sudo=sudo))
         if self._wire is None or not self._wire.is_active():
             raise SessionLostError(
                 "the session was lost before",
@@ -216,15 +212,19 @@ class SshSession:
                 advice="Ask for the state of what ran, or connect again",
             )
         try:
-            sudo = sudo and self._settings.target.user != "root"
+            user = self._settings.target.user
+            sudo = sudo and user != "root"
             reference = self._settings.sudo_password if sudo else ""
             password = _one_line(self._pool.secret(reference), reference) if reference else None
-            command = shell.command(*argv, sudo=sudo, password=password is not None)
-            return carry_out(self._wire, Order(command, stdin, timeout, deadline, cap, sudo, password))
+            return carry_out(self._wire, Order(text, timeout, deadline, cap, user, sudo, password))
         except SecretError as error:
-            raise sudo_refused(str(error), "Nothing was sent to the host").at(self._host) from None
+            raise refusals.sudo_refused(str(error), "Look at that reference").at(self._host) from None
         except LamplighterError as error:
             raise error.at(self._host) from None
+
+    def account(self, *, sudo: bool) -> str:
+        """Who runs what is run."""
+        return "root" if sudo else self._settings.target.user
 
     def _check_open(self) -> None:
         if self._closed:

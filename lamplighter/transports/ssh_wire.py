@@ -20,6 +20,7 @@ import paramiko
 from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
 from paramiko.common import (
+    MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_WINDOW_ADJUST,
     cMSG_CHANNEL_REQUEST,
@@ -143,6 +144,12 @@ def _on_request(channel: Channel, message: Message) -> None:
     channel.event.set()
 
 
+def _on_failure(channel: Channel, message: Message) -> None:
+    """The server refuses what a channel was asked for (RFC 4254 5.4): there was one question, our command."""
+    channel.refused = True  # type: ignore[attr-defined]  # ours
+    _Channel._request_failed(channel, message)  # noqa: SLF001 - the handler this one stands in front of
+
+
 def _on_window(channel: Channel, message: Message) -> None:
     """More may be sent: wake who waits to."""
     _Channel._window_adjust(channel, message)  # noqa: SLF001 - the handler this one stands in front of
@@ -161,8 +168,9 @@ class Wire(paramiko.Transport):
     _preferred_kex = tuple(name for name in _KEX if name in _Transport._preferred_kex)  # noqa: SLF001 - what this build can do
     _preferred_pubkeys = _SIGNATURES
     _channel_handler_table = {  # noqa: RUF012 - paramiko declares it so
-        **_Transport._channel_handler_table,  # noqa: SLF001 - extended by two
+        **_Transport._channel_handler_table,  # noqa: SLF001 - extended by three
         MSG_CHANNEL_REQUEST: _on_request,
+        MSG_CHANNEL_FAILURE: _on_failure,
         MSG_CHANNEL_WINDOW_ADJUST: _on_window,
     }
 
@@ -170,6 +178,8 @@ class Wire(paramiko.Transport):
         super().__init__(link, packetizer_class=_Packets)
         self._preferred_keys = algorithms
         self.last_words = ""
+        self.proved: set[bool] = set()
+        """For whom a channel of this connection was proved: as the account (False), as root (True)."""
         self.logger = _quiet
         self.log_name = _quiet.name
         self.packetizer.set_log(_quiet)
@@ -214,6 +224,11 @@ class Wire(paramiko.Transport):
         message.add_boolean(True)
         message.add_string(command)
         self._send_user_message(message)
+
+    @staticmethod
+    def refused_exec(channel: Channel) -> bool:
+        """Whether the server refused to run a channel's command."""
+        return getattr(channel, "refused", False)
 
     def hang_up(self) -> None:
         """End the connection at once, waking its thread and whoever waits; never raises."""

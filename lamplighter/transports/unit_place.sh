@@ -4,8 +4,7 @@
 # beginning is the symbolic link `go`, made by ln -s. Both are atomic: exactly one maker wins. `go` reads
 # either "pid,start time,boot id" of the runner, or "fenced": then this attempt can never begin, and only then
 # may there be a next one.
-mask=$(umask) # what the account has, for what the unit makes; its own files are private
-umask 077
+umask 077 # its own files are private; the script in it sets what it has for what it makes
 case $1 in
 system) base=/var/lib/lamplighter/units ;;
 *) base=${HOME:?}/.local/state/lamplighter/units ;;
@@ -39,9 +38,18 @@ has_session() {
 	return 1
 }
 
-# Prints finished, running or lost, for a unit that began.
+# Prints finished, or damaged when the record of the end is none: "CODE whole" or "CODE cut".
+finished() {
+	IFS=' ' read -r code how rest <"$a/rc"
+	case $code.$how in
+	[0-9].whole | [0-9][0-9].whole | [0-9][0-9][0-9].whole | [0-9].cut | [0-9][0-9].cut | [0-9][0-9][0-9].cut) echo finished ;;
+	*) echo damaged ;;
+	esac
+}
+
+# Prints finished, damaged, running or lost, for a unit that began.
 judge() {
-	[ -f "$a/rc" ] && echo finished && return
+	[ -f "$a/rc" ] && finished && return
 	go=$(readlink "$a/go")
 	pid=${go%%,*}
 	started=${go#*,}
@@ -52,7 +60,7 @@ judge() {
 	then
 		echo running
 	elif [ -f "$a/rc" ]; then
-		echo finished
+		finished
 	else
 		echo lost
 	fi

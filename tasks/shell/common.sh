@@ -4,13 +4,15 @@ set -u
 umask 022
 export LC_ALL=C.UTF-8 LANGUAGE= PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# part NAME COMMAND...: run one reading and print it between marks, with its exit code.
+# part NAME COMMAND...: run one reading and print it between marks: its standard output, what it said on
+# standard error, its exit code.
 part() {
     part_name=$1
     shift
     printf '\n--%s begin %s\n' "$mark" "$part_name"
-    "$@" 2>&1 </dev/null
-    printf '\n--%s end %s %s\n' "$mark" "$part_name" "$?"
+    { part_said=$("$@" 2>&1 >&3 3>&- </dev/null); } 3>&1
+    part_code=$?
+    printf '\n--%s said %s\n%s\n--%s end %s %s\n' "$mark" "$part_name" "$part_said" "$mark" "$part_name" "$part_code"
 }
 
 clock() { date +%s.%N; }

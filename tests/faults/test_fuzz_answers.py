@@ -132,13 +132,19 @@ class Link:
     def __init__(self, reply: Raw) -> None:
         self.reply = reply
 
-    def attach(self, deadline: float) -> None:
+    connected, connection = True, None
+
+    def attach(self, deadline: float, patience: float = 0.0) -> None:
         assert deadline
+        assert patience >= 0
 
     def drop(self) -> None:
         raise AssertionError("nothing broke")
 
-    def execute(self, *_: object, **__: object) -> Raw:
+    def account(self, *, sudo: bool) -> str:
+        return "root" if sudo else "ops"
+
+    def perform(self, *_: object, **__: object) -> Raw:
         return self.reply
 
 
@@ -227,7 +233,8 @@ ANSWERED = [
             Raw,
             st.sampled_from((0, 0, 0, 1)),
             garbled(
-                ["finished 0 1 1\nout", "running 3", "absent 2", "lost", "begun", "exists"],
+                ["finished 0 whole 3 3\nout", "finished 1 cut 3 3\nout", "running 3", "absent 2", "lost",
+                 "begun", "exists", "refused why", "damaged", "ready"],
                 (
                     "finished",
                     "\u00b2",

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from ldap3.operation.delete import delete_operation
 
 from lamplighter.errors import (
+    ChannelError,
     OutputTooLargeError,
     SessionLostError,
-    SudoRefusedError,
     TransportError,
     UnreachableError,
 )
@@ -28,7 +28,8 @@ from lamplighter.transports.ldap_settings import LdapServer
 from lamplighter.transports.ldap_wire import Wire as LdapWire
 from lamplighter.transports.s3 import Bucket
 from lamplighter.transports.s3_values import Retention, S3Settings
-from lamplighter.transports.ssh_exchange import ASK, BEGUN, Order, carry_out
+from lamplighter.transports.shell import BEGINS
+from lamplighter.transports.ssh_exchange import Order, Raw, carry_out
 from lamplighter.transports.ssh_hostkeys import Pins, PublicKey
 from lamplighter.transports.ssh_wire import Wire, log_in, shake_hands
 from lamplighter.transports.winrm_http import HttpLink
@@ -243,10 +244,24 @@ def test_an_ssh_handshake() -> None:
 
 @dataclass
 class Plot:
-    """What the server does with the next command: pieces for its two streams, and its end."""
+    """What the server does with the next command: pieces for its two streams, and its end.
+
+    Attributes:
+        pieces: whether for standard error, and what; `@` stands for the word of the conversation.
+        code: the channel's exit code; None for none.
+        got: what it was sent after the first line.
+        done: set when it has been played and heard.
+    """
 
     pieces: list[tuple[bool, bytes]] = field(default_factory=list)
     code: int | None = 0
+    word: bytes = b""
+    got: bytes = b""
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def sent(self, *, error: bool) -> bytes:
+        """All of one stream, as the other side may have read it."""
+        return b"".join(piece for err, piece in self.pieces if err is error).replace(b"@", self.word)
 
 
 class Stage(paramiko.ServerInterface):
@@ -273,13 +288,22 @@ class Stage(paramiko.ServerInterface):
         return True
 
     def _play(self, channel: paramiko.Channel) -> None:
+        plot = self.plot
         channel.settimeout(SOON)
         with contextlib.suppress(OSError, paramiko.SSHException):
-            for error, piece in self.plot.pieces:
-                (channel.sendall_stderr if error else channel.sendall)(piece)
-            if self.plot.code is not None:
-                channel.send_exit_status(self.plot.code)
-            channel.close()
+            line = b""
+            while not line.endswith(b"\n") and (byte := channel.recv(1)):
+                line += byte
+            plot.word = line.split()[0]
+            for error, piece in plot.pieces:
+                (channel.sendall_stderr if error else channel.sendall)(piece.replace(b"@", plot.word))
+            if plot.code is not None:
+                channel.send_exit_status(plot.code)
+            channel.shutdown_write()
+            while piece := channel.recv(65536):
+                plot.got += piece
+        channel.close()
+        plot.done.set()
 
 
 @pytest.fixture
@@ -300,33 +324,93 @@ def theatre(tmp_path: Path) -> Iterator[tuple[Wire, Plot]]:
     server.join(SOON)
 
 
-def test_an_ssh_command(theatre: tuple[Wire, Plot]) -> None:
+TEXT = b"the text of a script"
+TOLD = [
+    (True, b"a greeting\n"), (False, b"and more\n"), (True, BEGINS), (False, b"@\n"), (True, b"@\n"),
+    (False, b"answer\n@ @-en"), (True, b"trouble\n"), (False, b"d\n@-end 3\n"), (True, b"@-end 3\n"),
+    (False, b"behind it\n"),
+]
+"""A conversation as it should be."""
+
+
+def play(wire: Wire, plot: Plot, pieces: list[tuple[bool, bytes]], code: int | None, *, proved: bool) -> Raw:
+    """Carry an order out against a server that says these things; what holds of every error is asserted."""
+    plot.pieces, plot.code, plot.got = pieces, code, b""
+    plot.done.clear()
+    wire.proved.clear()
+    wire.proved.update({False} if proved else ())
+    order = Order(TEXT, SOON, time.monotonic() + SOON, 2000)
+    try:
+        return carry_out(wire, order)
+    except TransportError as error:
+        refused = error
+    assert plot.done.wait(SOON)
+    if "Nothing was run" in str(refused) or "not sent" in str(refused):
+        assert plot.got == b"", refused
+    assert order.word.decode() not in str(refused)
+    raise refused
+
+
+def check(plot: Plot, raw: Raw) -> None:
+    """An answer that is believed lies between its marks, on both streams."""
+    for error, data in ((False, raw.out), (True, raw.err)):
+        sent = plot.sent(error=error)
+        framed = plot.word + b"\n" + data + plot.word + b"-end %d\n" % raw.code
+        at = sent.find(plot.word + b"\n")
+        assert sent[at:].startswith(framed), (sent, raw)
+
+
+def cut(pieces: list[tuple[bool, bytes]], at: int) -> list[tuple[bool, bytes]]:
+    """The first `at` bytes of a conversation."""
+    kept = []
+    for error, piece in pieces:
+        kept.append((error, piece[:at]))
+        at -= len(piece)
+        if at <= 0:
+            break
+    return kept
+
+
+def torn(pieces: list[tuple[bool, bytes]]) -> list[tuple[bool, bytes]]:
+    """Every byte a packet of its own; the word is one, for the server puts it in."""
+    return [(error, piece[at : at + 1]) for error, piece in pieces for at in range(len(piece))]
+
+
+ENOUGH = sum(len(piece) for _, piece in TOLD[:-1])
+"""Bytes of the conversation up to the last mark."""
+
+
+@pytest.mark.parametrize("proved", [False, True])
+def test_an_answer_cut_at_any_byte_is_none(theatre: tuple[Wire, Plot], proved: bool) -> None:
     wire, plot = theatre
-    words = st.sampled_from(
-        [BEGUN, ASK, ASK[:8], BEGUN[:8], b"Sorry, try again.\n", b"\xff\x1b[2J", b"x" * 700]
-    )
+    for at in range(ENOUGH):
+        with pytest.raises((SessionLostError, ChannelError)):
+            play(wire, plot, cut(TOLD, at), 3, proved=proved)
+    for code in (3, 0, None):  # the channel's own exit code is nobody's answer
+        for pieces in (TOLD, torn(TOLD), TOLD[:-1]):
+            raw = play(wire, plot, pieces, code, proved=proved)
+            assert (raw.code, raw.err) == (3, b"trouble\n")
+            assert raw.out.startswith(b"answer\n" + plot.word)
+            assert plot.got == TEXT
 
-    def play(case: tuple[list[tuple[bool, bytes]], int | None, bool, bool]) -> None:
-        plot.pieces, plot.code = case[0], case[1]
-        order = Order(
-            "x",
-            b"script",
-            5,
-            time.monotonic() + SOON,
-            2000,
-            sudo=case[2],
-            password=Secret("made-up") if case[3] else None,
-        )
-        raw = carry_out(wire, order)
-        assert raw.code == plot.code
-        assert max(len(raw.out), len(raw.err)) <= order.cap
-        if not order.sudo:
-            assert raw.out == b"".join(piece for error, piece in plot.pieces if not error)
-            assert raw.err == b"".join(piece for error, piece in plot.pieces if error)
 
-    pieces = st.lists(st.tuples(st.booleans(), words | st.binary(max_size=30)), max_size=6)
-    cases = st.tuples(pieces, st.sampled_from((0, 0, 1, 255, None)), st.booleans(), st.booleans()).map(
-        lambda case: (*case[:3], case[3] and case[2])
+def test_an_ssh_command(theatre: tuple[Wire, Plot]) -> None:
+    """Pieces of a conversation left out, repeated, merged, in any order, and with others between them."""
+    wire, plot = theatre
+    odd = st.sampled_from(
+        [BEGINS, b"@\n", b"@-end 0\n", b"@-cut\n", b"@-end 9999\n", b"\xff\x1b[2J", b"x" * 700]
     )
-    errors = (SessionLostError, OutputTooLargeError, SudoRefusedError)
-    Reader("ssh_exchange", play, cases, errors, small=40, full=2500).attack()
+    piece = st.sampled_from(TOLD) | st.tuples(st.booleans(), odd | st.binary(max_size=30))
+    among = st.builds(
+        lambda some, at: [*TOLD[:at], *some, *TOLD[at:]],
+        st.lists(piece, max_size=3), st.integers(0, len(TOLD)),
+    )
+    pieces = st.permutations(TOLD) | st.lists(piece, max_size=12) | among
+    whole = st.tuples(pieces, st.sampled_from((0, 0, 3, 255, None)), st.booleans(), st.booleans())
+
+    def attack(case: tuple[list[tuple[bool, bytes]], int | None, bool, bool]) -> None:
+        told, code, proved, tear = case
+        check(plot, play(wire, plot, torn(told) if tear else told, code, proved=proved))
+
+    errors = (SessionLostError, OutputTooLargeError, ChannelError)
+    Reader("ssh_exchange", attack, whole, errors, small=60, full=4000).attack()

@@ -22,6 +22,14 @@ from tests.lab.registry import MARK, Entry
 from tests.lab.spec import check_name
 from tests.lab.system import Process, environment, first_child, require, wait_until
 
+WHO = """p=$PPID
+while [ "$p" -gt 1 ]; do
+    name=$(tr '\\0' ' ' </proc/$p/cmdline | grep -o 'hosts/host[0-9]*') && echo "${name#hosts/}" && break
+    read -r stat </proc/$p/stat
+    set -- ${stat##*) }
+    p=$2
+done"""
+"""Shell text that prints the name of the host it runs on, told from the sshd above it."""
 _PER_NET = 254
 _MOST = _PER_NET * 100
 _KEEPER = Path(__file__).with_name("fleet_keeper.py")

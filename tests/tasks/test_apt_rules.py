@@ -69,18 +69,22 @@ def test_no_output_breaks_a_reader(text: str, code: int) -> None:
 
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.text(alphabet="ab\n-", max_size=30)))
 def test_parts_come_back_as_they_were_printed(printed: dict[str, str]) -> None:
-    text = "".join(f"\n--m4rk begin {name}\n{body}\n--m4rk end {name} 3\n" for name, body in printed.items())
+    text = "".join(
+        f"\n--m4rk begin {name}\n{body}\n--m4rk said {name}\nE: x\n--m4rk end {name} 3\n"
+        for name, body in printed.items())
     assert linux.parts(text, "m4rk") == {
-        name: linux.Part(3, body.strip("\n")) for name, body in printed.items()}
+        name: linux.Part(3, body.strip("\n"), "E: x") for name, body in printed.items()}
 
 
 def test_a_host_cannot_forge_a_part_without_the_mark() -> None:
-    text = "--m4rk begin os\n--other begin lock\nx\n--other end lock 0\n--m4rk end os 0\n"
+    text = "--m4rk begin os\n--other begin lock\nx\n--other end lock 0\n--m4rk said os\n\n--m4rk end os 0\n"
     assert set(linux.parts(text, "m4rk")) == {"os"}
 
 
 def test_a_part_that_broke_off_is_left_out() -> None:
-    assert linux.parts("--m begin a\nx\n--m end a 0\n--m begin b\nx", "m") == {"a": linux.Part(0, "x")}
+    whole = "--m begin a\nx\n--m said a\n\n--m end a 0\n"
+    assert linux.parts(whole, "m") == {"a": linux.Part(0, "x")}
+    assert linux.parts(f"{whole}--m begin b\nx", "m") == {}, "half a reading is none"
 
 
 @given(st.floats(-1e5, 1e5), st.floats(0, 100), st.floats(0, 1), st.floats(0, 1))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import getpass
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,14 +11,35 @@ from hypothesis import strategies as st
 
 from lamplighter.errors import RefusedError
 from lamplighter.transports import shell
+from lamplighter.transports.ssh_answer import Stream
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
 
-def feed(text: str | bytes, program: str = "dash") -> subprocess.CompletedProcess[bytes]:
-    argv = ["busybox", "sh", "-s"] if program == "busybox" else [program, "-s"]
-    data = text if isinstance(text, bytes) else text.encode()
+WORD = "lamplighter-5f0c"
+ME = getpass.getuser()
+
+
+def feed(stdin: str | bytes, program: str = "dash") -> subprocess.CompletedProcess[bytes]:
+    """What the loader makes of what it is sent."""
+    sh = ["busybox", "sh"] if program == "busybox" else [f"/bin/{program}"]
+    data = stdin if isinstance(stdin, bytes) else stdin.encode()
+    argv = ["env", "-i", *sh, "-c", shell.LOADER]
     return subprocess.run(argv, input=data, capture_output=True, check=False, timeout=20)
+
+
+def whole(script: str, *args: str) -> bytes:
+    text = shell.answered(script, args, ME)
+    return f"{WORD} {len(text)}\n".encode() + text
+
+
+def answer(done: subprocess.CompletedProcess[bytes]) -> tuple[int | None, bytes, bytes]:
+    out, err = Stream(WORD.encode()), Stream(WORD.encode())
+    out.feed(done.stdout)
+    err.feed(done.stderr)
+    assert (out.front, err.front) == (b"", shell.BEGINS)
+    assert out.code == err.code
+    return out.code, bytes(out.data), bytes(err.data)
 
 
 ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
@@ -27,46 +49,70 @@ ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["C
 @example(["", "'", "a'b", '"', "$(id)", "`id`", "\n", "-n", "--", "*", "é\u202e", "\\", "}", "\r\n"])
 @settings(max_examples=60, deadline=None)
 def test_arguments_arrive_as_they_are(args: list[str]) -> None:
-    done = feed(shell.compose('for a; do printf "%s\\0" "$a"; done', args))
-    assert done.stdout.decode() == "".join(f"{arg}\0" for arg in args)
-    assert done.stderr == b""
+    code, out, err = answer(feed(whole('for a; do printf "%s\\0" "$a"; done', *args)))
+    assert (code, out.decode(), err) == (0, "".join(f"{arg}\0" for arg in args), b"")
 
 
 @pytest.mark.parametrize("program", SHELLS)
 def test_commands_do_not_eat_the_script(program: str) -> None:
-    done = feed(shell.compose("cat; read x; head -c 5\necho after; exit 4", ()), program)
-    assert (done.stdout, done.returncode) == (b"after\n", 4)
+    done = feed(whole("cat; read x; head -c 5\necho after; exit 4"), program)
+    assert answer(done) == (4, b"after\n", b"")
 
 
 @pytest.mark.parametrize("program", SHELLS)
 def test_the_environment(program: str) -> None:
-    done = feed(shell.compose('echo "$LC_ALL $PATH $#"', ()), program)
-    assert done.stdout.decode() == f"C.UTF-8 {shell.PATH} 0\n"
+    done = feed(whole('echo "$LC_ALL $PATH $HOME $USER $#"; umask; pwd'), program)
+    home = Path("~").expanduser()
+    assert answer(done)[1].decode() == f"C.UTF-8 {shell.PATH} {home} {ME} 0\n0022\n{home}\n"
 
 
 @pytest.mark.parametrize("program", SHELLS)
-def test_a_script_cut_off_anywhere_runs_nothing(program: str, tmp_path: Path) -> None:
+def test_a_script_cut_off_anywhere_runs_nothing_and_says_so(program: str, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
-    data = shell.compose(f"echo x >>{mark}\n", ("a b",)).encode()
-    for length in range(len(data) - len("} </dev/null\n"), 0, -7):
-        feed(data[:length], program)
+    data = whole(f"echo x >>{mark}", "a b")
+    for length in range(len(data) - 1, 0, -11):
+        stream = Stream(WORD.encode())
+        stream.feed(feed(data[:length], program).stdout)
         assert not mark.exists(), data[:length]
+        assert stream.code is None
+        assert stream.cut or b"\n" not in data[:length], data[:length]
     feed(data, program)
-    assert mark.exists()
+    assert mark.read_text() == "x\n"
+
+
+@pytest.mark.parametrize("eaten", [1, 5, len(WORD), len(WORD) + 2, 30, 60])
+def test_a_script_whose_beginning_was_taken_runs_nothing(eaten: int, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    done = feed(whole(f"touch {mark}", "a")[eaten:])
+    assert not mark.exists()
+    assert done.stdout == b"" or b"-cut\n" in done.stdout
+
+
+def test_a_line_that_is_not_ours_is_neither_run_nor_shown(tmp_path: Path) -> None:
+    """A password that sudo did not take, for example."""
+    done = feed(f"touch {tmp_path}/x; hunter2\n".encode() + whole("true"))
+    assert (done.returncode, done.stdout, done.stderr) == (125, b"", shell.BEGINS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_script_and_a_comment_are_fine() -> None:
-    assert feed(shell.compose("", ())).returncode == 0
-    assert feed(shell.compose("echo x # comment", ())).stdout == b"x\n"
-    assert feed(shell.compose("cat <<END\nhere\nEND", ())).stdout == b"here\n"
+    assert answer(feed(whole(""))) == (0, b"", b"")
+    assert answer(feed(whole("echo x # comment"))) == (0, b"x\n", b"")
+    assert answer(feed(whole("cat <<END\nhere\nEND"))) == (0, b"here\n", b"")
+
+
+def test_a_syntax_error_has_its_exit_code() -> None:
+    code, out, err = answer(feed(whole("echo x\nif then")))
+    assert (code, out) == (2, b"")
+    assert b"yntax" in err
 
 
 @pytest.mark.parametrize("bad", ["a\0b", "\ud800"])
 def test_what_no_shell_can_pass_on_is_refused(bad: str) -> None:
     with pytest.raises(RefusedError):
-        shell.compose("echo", (bad,))
+        shell.answered("echo", (bad,), ME)
     with pytest.raises(RefusedError):
-        shell.compose(bad, ())
+        shell.standalone(bad, (), ME)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-a", "a b", "a" * 201, "a\n", "a;b", "ü"])
@@ -77,7 +123,25 @@ def test_unit_names(name: str) -> None:
 
 
 def test_sudo_is_told_to_ask_at_most_as_agreed() -> None:
-    assert shell.command("sh", "-s") == "exec sh -s"
-    assert shell.command("sh", "-s", sudo=True).startswith("exec sudo -n -- ")
-    asking = shell.command("sh", "-s", sudo=True, password=True)
-    assert asking.startswith("exec sudo -k -S -p lamplighter-asks: -- ")
+    assert " sudo " not in shell.login_command()
+    assert f" PATH={shell.PATH} sudo -n -- /usr/bin/env -i " in shell.login_command(sudo=True)
+    asking = shell.login_command(sudo=True, password=True)
+    assert f" sudo -k -S -p '{shell.PROMPT}' -- /usr/bin/env -i " in asking
+
+
+def test_no_mark_stands_in_what_is_sent() -> None:
+    """A shell with `set -x` prints our command before sudo asks anything."""
+    for command in (shell.login_command(), shell.login_command(sudo=True, password=True)):
+        assert shell.BEGINS.strip() not in command.encode()
+        assert not shell.ASKS.search(command.encode())
+    text = whole("true")
+    assert WORD.encode() + shell.END not in text
+    assert WORD.encode() + shell.CUT not in text
+
+
+@pytest.mark.parametrize("user", ["root", "CORP\\ops", "ops@corp.example", "no-such-account"])
+def test_a_home_there_always_is(user: str) -> None:
+    text = shell.answered('echo "$HOME"', (), user)
+    code, out, _ = answer(feed(f"{WORD} {len(text)}\n".encode() + text))
+    assert code == 0
+    assert out.startswith(b"/")

@@ -18,7 +18,7 @@ import pytest
 from lamplighter.errors import AuthFailedError, HostKeyError, LamplighterError, UnreachableError
 from lamplighter.model.inventory import Host
 from lamplighter.transports.ssh import SshTransport
-from tests.lab.fleet import Fleet
+from tests.lab.fleet import WHO, Fleet
 from tests.lab.spec import PASSPHRASE
 from tests.transports.conftest import Sshd, fleet_host, free_port, keygen
 
@@ -433,8 +433,7 @@ def test_a_jump_host_is_pinned_and_shared(fleet: Fleet) -> None:
     with SshTransport(fleet.known_hosts) as transport:
         hosts = [fleet_host(fleet, number, lamplighter_ssh_jump=jump) for number in (3, 4, 5)]
         for host in hosts:
-            done = transport.connect(host).run("echo $LAB_HOST; echo ${SSH_CONNECTION%% *}")
-            assert done.stdout.split()[0] == host.name
+            assert transport.connect(host).run(WHO).stdout == f"{host.name}\n"
         assert len(transport._wires) == 5
         big = transport.connect(hosts[0]).run("head -c 3000000 /dev/zero | tr '\\0' x", cap=4_000_000)
         assert len(big.stdout) == 3_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import threading
@@ -24,7 +25,7 @@ from lamplighter.transports import ssh_session
 from lamplighter.transports.ssh import SshTransport
 from lamplighter.transports.ssh_session import SshSession
 from lamplighter.transports.ssh_wire import Wire
-from tests.lab.fleet import Fleet
+from tests.lab.fleet import WHO, Fleet
 from tests.transports.conftest import fleet_host
 
 
@@ -54,7 +55,14 @@ def test_exit_codes_streams_and_arguments(session: SshSession) -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("KILL", 137), ("TERM", 143), ("SEGV", 139)])
 def test_a_signal_is_told_as_by_a_shell(session: SshSession, name: str, code: int) -> None:
-    assert session.run(f"kill -{name} $$").exit_code == code
+    assert session.run(f"exec sh -c 'kill -{name} $$'").exit_code == code
+
+
+def test_an_answer_whose_end_is_missing_is_none(session: SshSession) -> None:
+    with pytest.raises(SessionLostError, match="broke off") as caught:
+        session.run("echo half; kill -KILL $$")  # the shell around the script: nobody is left to mark the end
+    assert "not known" in str(caught.value)
+    assert session.run("echo next").stdout == "next\n"
 
 
 def test_a_syntax_error_runs_nothing(session: SshSession, tmp_path: Path) -> None:
@@ -123,16 +131,29 @@ def test_a_long_script_and_long_arguments(session: SshSession) -> None:
 
 
 def test_input_that_nobody_reads(session: SshSession) -> None:
-    """The far side ends before it took all of its input."""
-    raw = session.execute(("true",), b"x" * 20_000_000, sudo=False, timeout=10, cap=1000)
-    assert raw.code == 0
+    """The script is long, and its first line ends it."""
+    done = session.run(f"exit 4\n# {'nothing more ' * 1_000_000}", timeout=20)
+    assert done.exit_code == 4
     assert session.run("echo next").stdout == "next\n"
 
 
-def test_input_and_output_at_once(session: SshSession) -> None:
-    data = os.urandom(8_000_000)
-    raw = session.execute(("cat",), data, sudo=False, timeout=20, cap=10_000_000)
-    assert raw.out == data
+def test_much_in_and_much_out(session: SshSession) -> None:
+    text = base64.b64encode(os.urandom(3_000_000)).decode()
+    done = session.run('printf %s "$1"; printf %s "$1" >&2', text, timeout=30, cap=5_000_000)
+    assert done.stdout == done.stderr == text
+
+
+def test_a_script_starts_from_nothing(session: SshSession) -> None:
+    names = {line.partition("=")[0] for line in session.run("env").stdout.splitlines()}
+    ours = {"HOME", "USER", "LOGNAME", "SHELL", "LC_ALL", "LANGUAGE", "PATH"}
+    assert names - {"PWD", "OLDPWD", "_"} == ours, "the last three a shell makes by itself"
+
+
+def test_marks_in_what_is_printed_are_no_end(session: SshSession) -> None:
+    done = session.run('set; printf "%s" "$ll_word"; exit 5')
+    assert done.exit_code == 5
+    assert "ll_word=" in done.stdout
+    assert done.stdout.count("-end %s") >= 1, "the text itself was printed, and is not taken for the end"
 
 
 def test_many_commands_on_one_connection(session: SshSession) -> None:
@@ -160,11 +181,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(session: SshSession, tmp_path: P
     assert (tmp_path / "f").stat().st_ino != before
     with pytest.raises(RemoteFailedError, match="could not be written"):
         session.put(str(tmp_path / "no" / "f"), b"new")
-    argv = ("sh", "-c", ssh_session._PUT, "sh", str(tmp_path / "f"), "600", "9")
-    cut = session.execute(argv, b"cut short", sudo=False, timeout=5, cap=1000)
-    assert cut.code == 0
-    cut = session.execute(argv, b"cut", sudo=False, timeout=5, cap=1000)
-    assert cut.code == 1
+    args = (str(tmp_path / "f"), "600", "9")
+    assert session.run(ssh_session._PUT, *args, base64.b64encode(b"cut short").decode()).exit_code == 0
+    assert session.run(ssh_session._PUT, *args, base64.b64encode(b"cut").decode()).exit_code == 1
     assert (tmp_path / "f").read_text() == "cut short"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -222,7 +241,7 @@ def test_only_so_many_idle_connections_are_kept(fleet: Fleet) -> None:
 def test_many_threads(fleet: Fleet, transport: SshTransport) -> None:
     def survey(number: int) -> str:
         session = transport.connect(fleet_host(fleet, number % len(fleet)))
-        return session.run("echo $LAB_HOST").stdout.strip()
+        return session.run(WHO).stdout.strip()
 
     with ThreadPoolExecutor(24) as pool:
         names = list(pool.map(survey, range(48)))

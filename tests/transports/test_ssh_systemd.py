@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lamplighter.errors import SessionLostError
+from lamplighter.errors import RefusedError, RemoteFailedError
 from lamplighter.model.session import UnitState
 from lamplighter.transports.ssh import SshTransport
 from lamplighter.transports.ssh_session import SshSession
@@ -63,16 +63,46 @@ def test_a_unit_of_the_system_survives_the_login_that_started_it(
     assert left.stdout.strip() == "", "its unit is collected when it has ended"
 
 
-def test_a_unit_of_the_user_that_logind_ends_is_lost_and_not_taken_for_done(
+def test_a_unit_that_logind_would_end_with_the_login_is_not_begun(session: SshSession, unit: str) -> None:
+    with pytest.raises(RefusedError, match="KillUserProcesses=yes"):
+        session.ready()
+    with pytest.raises(RemoteFailedError, match=r"KillUserProcesses=yes.*Nothing was started"):
+        session.launch(unit, SLEEP, "60")
+    assert session.unit_state(unit) is UnitState.ABSENT
+    session.ready(sudo=True)
+
+
+def test_where_logind_leaves_processes_alone_it_is(modern: Estate, session: SshSession, unit: str) -> None:
+    conf = "/etc/systemd/logind.conf.d/lab.conf"
+    modern["modern"].exec(f"sed -i s/=yes/=no/ {conf}; systemctl restart systemd-logind")
+    try:
+        session.launch(unit, SLEEP, "3")
+        log_out(modern)
+        with SshTransport(modern.known_hosts) as transport:
+            done = transport.connect(lab_host(modern, "modern")).wait(unit, timeout=30)
+        assert done.stdout.endswith("woke\n")
+    finally:
+        modern["modern"].exec(f"sed -i s/=no/=yes/ {conf}; systemctl restart systemd-logind")
+
+
+def test_a_systemd_run_that_fails_is_told_with_its_words(
     modern: Estate, session: SshSession, unit: str
 ) -> None:
-    session.launch(unit, SLEEP, "60")
-    log_out(modern)
-    with SshTransport(modern.known_hosts) as transport:
-        again = transport.connect(lab_host(modern, "modern"))
-        assert again.unit_state(unit) is UnitState.LOST
-        with pytest.raises(SessionLostError, match="without leaving an exit code"):
-            again.wait(unit, timeout=5)
+    """It is there and does not work: the unit is not begun in the login instead, where it would be killed."""
+    lab, real = modern["modern"], "/usr/bin/systemd-run"
+    lab.exec(f"mv {real} {real}.away")
+    lab.write(real, "#!/bin/sh\necho the bus is broken >&2; exit 1\n", "755")
+    try:
+        with pytest.raises(RemoteFailedError, match=r"the bus is broken.*Nothing was started"):
+            session.launch(unit, SLEEP, "0", sudo=True)
+        assert session.unit_state(unit, sudo=True) is UnitState.ABSENT
+        lab.exec(["rm", real])
+        with pytest.raises(RefusedError, match="systemd-run is not to be had"):
+            session.ready(sudo=True)
+    finally:
+        lab.exec(f"mv {real}.away {real}")
+    session.launch(unit, SLEEP, "0", sudo=True)
+    assert session.wait(unit, sudo=True, timeout=20).exit_code == 0
 
 
 def test_what_a_unit_leaves_running_is_not_killed_with_it(session: SshSession, unit: str) -> None:

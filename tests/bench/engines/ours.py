@@ -28,8 +28,8 @@ class OneCommand:
     """The part of an operation that reads: one line on each host."""
 
     def survey(self, host: Host, session: Session) -> Answer:
-        del host
-        return Answer(require(session.run(COMMAND), COMMAND).stdout)
+        # Scripts start from an empty environment, so the name the others print goes along as an argument.
+        return Answer(require(session.run(f"LAB_HOST=$1; {COMMAND}", host.name), COMMAND).stdout)
 
 
 def host_of(target: Target) -> Host:
