@@ -25,7 +25,6 @@ from tasks.linux import boot_id as linux_boot_id
 BOOT_SECONDS = 600
 BOOT_READ_SECONDS = 30.0
 ALWAYS, REQUIRED = "always", "required"
-REBOOT_ADVICE = "look at its console or the hypervisor: it may hang in its boot loader or a file system check"
 
 
 def reboot_step(boot_id: str, why: Sequence[str], *, certain: bool) -> Step:
@@ -72,9 +71,7 @@ def _await(step: Step, session: Session, unit: str, why: Iterable[str], timeout:
     try:
         now = session.await_boot(before, timeout=timeout, unit=unit)
     except TimedOutError as error:
-        raise RemoteFailedError(
-            error.message, where=session.host, advice=f"{error.advice}; {REBOOT_ADVICE}"
-        ) from error
+        raise RemoteFailedError(error.message, where=session.host, advice=error.advice) from error
     seconds = round(time.monotonic() - began)
     data = {"boot_id_before": before, "boot_id": now, "seconds": seconds, "asked_by": list(why)}
     proof = "" if now != before else "; its boot id stays (a container), its first process is a new one"

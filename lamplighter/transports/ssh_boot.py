@@ -159,7 +159,8 @@ class BootWatch:
 
     def _over(self, timeout: float) -> TimedOutError:
         """What can be said when nothing proved a reboot."""
-        seen, advice = self._seen, "Look at its console"
+        seen = self._seen
+        advice = "Look at its console or hypervisor: it may hang in its boot loader or a file system check"
         if isinstance(seen, AuthFailedError | ChannelError | SudoRefusedError):
             what = f"the host is up and refuses us {timeout:g} s after it was told to reboot: {seen.message}"
             advice = seen.advice

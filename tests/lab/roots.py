@@ -143,7 +143,10 @@ class RootSession:
         """See `Session.wait`."""
         return self._units[unit]
 
-    def await_boot(self, previous: str, *, timeout: float) -> str:  # noqa: ARG002 - the protocol's
+    def ready(self, *, sudo: bool = False) -> None:
+        """See `Session.ready`."""
+
+    def await_boot(self, previous: str, *, timeout: float, unit: str = "") -> str:  # noqa: ARG002 - the protocol's
         """A root cannot be booted."""
         raise TimedOutError(f"it did not come back within {timeout:.0f} s", where=self.host)
 
