@@ -431,5 +431,5 @@ def view(
     trouble = apt_causes.cause(loose, code) if loose and (not judged or all_ill) else ""
     if not judged and not trouble:
         trouble = "no archive is configured in /etc/apt/sources.list or /etc/apt/sources.list.d"
-    hooks = "" if code == 0 or any(one.ill for one in judged) else "; ".join(loose)[:300]
+    hooks = "" if code == 0 or any(one.ill for one in judged) else apt_causes.cause(loose, code)
     return View(judged, release, *rules, now, trouble, hooks)

@@ -84,7 +84,7 @@ def _archives(facts: AptFacts) -> Iterable[str]:
     if facts.scope == "all" and facts.view.absent():
         yield f"not known which of these are for security: {facts.view.absent()}"
     if facts.view.hooks:
-        yield f"every archive was looked at, but apt-get update ended badly: {facts.view.hooks}"
+        yield f"every archive apt speaks of was looked at, but its refresh ended badly: {facts.view.hooks}"
 
 
 def _elsewhere(facts: AptFacts) -> Iterable[str]:

@@ -20,6 +20,7 @@ from typing import Self
 from lamplighter.errors import OutputTooLargeError, TimedOutError, UnitExistsError
 from lamplighter.model.session import DEFAULT_CAP, DEFAULT_TIMEOUT, Completed, UnitState
 from tests.lab.errors import LabError
+from tests.lab.system import run
 
 _ENTER = r"""
 set -eu
@@ -56,6 +57,24 @@ class Root:
     def path(self) -> Path:
         """Where it is mounted, seen from its own namespaces."""
         return self.folder / "root"
+
+    @property
+    def files(self) -> Path:
+        """Its files, seen from outside; only while it is entered."""
+        return Path(f"/proc/{self._inside}/root{self.path}")
+
+    def tool(self, *argv: str) -> str:
+        """Run a program of this machine on its files, by their paths below `path`.
+
+        Returns:
+            What it printed.
+        """
+        return run(["nsenter", "-t", str(self._inside), "-m", "--", *argv])
+
+    @property
+    def layer(self) -> Path:
+        """What was changed in it: a layer for another root, once this one was left."""
+        return self.folder / "layers" / "upper"
 
     def __enter__(self) -> Self:
         for name in ("root", "layers/upper", "layers/work"):
