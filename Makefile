@@ -43,7 +43,8 @@ base: $(STAMP)
 
 demo: ## a real patch run on sandbox hosts, from nothing; APPROVE=by-hand waits for you
 	@tools/need-root "make demo starts real hosts in network namespaces"
-	@$(MAKE) --no-print-directory system
+	@$(MAKE) --no-print-directory setup
+	@tools/system $$($(BIN)/python -m tests.lab requirements --demo)
 	@$(BIN)/python -m tests.lab.demo up $(if $(filter by-hand,$(APPROVE)),--by-hand)
 
 demo-down: ## stop the demo and remove every trace of it

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab import SYSTEM_PACKAGES, Estate, HostSpec, LabError, cleanup, registry
+from tests.lab import ONLY_TESTS, SYSTEM_PACKAGES, Estate, HostSpec, LabError, cleanup, registry
 from tests.lab.base import ensure_base
 
 
@@ -47,9 +47,11 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status, "list estates and fleets"),
         ("sweep", _sweep, "remove what dead owners left behind"),
         ("base", _base, "build the base image if there is none yet"),
-        ("requirements", _requirements, "print the Debian packages the lab needs"),
     ):
         commands.add_parser(name, help=text).set_defaults(run=function)
+    requirements = commands.add_parser("requirements", help="print the Debian packages the lab needs")
+    requirements.add_argument("--demo", action="store_true", help="only those that `make demo` uses")
+    requirements.set_defaults(run=_requirements)
     return parser
 
 
@@ -113,8 +115,9 @@ def _base(_: argparse.Namespace) -> None:
     print(ensure_base().root)
 
 
-def _requirements(_: argparse.Namespace) -> None:
-    print("\n".join(SYSTEM_PACKAGES))
+def _requirements(arguments: argparse.Namespace) -> None:
+    left_out = ONLY_TESTS if arguments.demo else ()
+    print("\n".join(name for name in SYSTEM_PACKAGES if not name.startswith(left_out)))
 
 
 if __name__ == "__main__":

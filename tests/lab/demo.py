@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab.demo_site import HOSTS, REQUESTER, DemoSite
+from tests.lab import demo_directory
+from tests.lab.demo_sandbox import Sandbox
+from tests.lab.demo_site import APPROVERS, HOSTS, REQUESTER
 from tests.lab.errors import LabError
 from tests.lab.estate import Estate
 from tests.lab.prefect_api import PrefectApi
@@ -21,6 +24,7 @@ from tests.lab.spec import HostSpec
 SITE = "demo"
 APPROVER = "asha.patel@internal.example"
 PORT = 4200
+WAITS = "waiting for approval"
 DONE = {"Completed", "Halted", "Rejected", "Expired", "Failed", "Crashed", "Cancelled"}
 
 
@@ -50,15 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def up(*, by_hand: bool) -> int:
     """Bring the sandbox up and take one patch run through it."""
     begun = time.monotonic()
-    estate = _estate()
-    site = DemoSite(folder(), estate)
-    if not site.path.exists():
-        site.write()
-    stack = _stack(site)
+    site, stack = _bring_up()
     _say(f"ready to patch after {time.monotonic() - begun:.0f} s. The Prefect UI: {stack.url}")
-    run = _start(stack)
+    run = _start(stack, "all-weekly")
     _say(f"run {run}: it surveys the hosts and plans, then waits at its gate")
-    _follow(stack, run, {"waiting for approval", *DONE})
+    _follow(stack, run, {WAITS, *DONE})
     if by_hand:
         _by_hand(stack, site, run)
     else:
@@ -69,8 +69,62 @@ def up(*, by_hand: bool) -> int:
     _show(stack, "show", run)
     _say("the ledger, checked offline:")
     _show(stack, "verify", "--site", SITE)
-    _say(_explore(stack, site))
+    _say("a second run, of all updates and only of the web servers; this one is yours to approve")
+    yours = _start(stack, "web-prod-monthly")
+    _follow(stack, yours, {WAITS, *DONE})
+    _say(_explore(stack, site, run, yours))
     return 0 if state == "Completed" else 1
+
+
+def _bring_up() -> tuple[Sandbox, PrefectStack]:
+    """Start what is not running: the directory and the mail beside the hosts, which take longest."""
+    estate = _running_estate()
+    if estate is None:
+        _say("starting six Debian hosts (the first time, their base system is built: about a minute)")
+        home = folder()
+        PrefectStack(home / "prefect").stop()
+        shutil.rmtree(home, ignore_errors=True)
+        estate = Estate(_estate_name(), [HostSpec(host) for host in HOSTS], home / "estate", detached=True)
+        site = Sandbox(home, estate)
+        stack = _stack(site)
+        _start_services(site, stack)
+        estate.up()
+    else:
+        _say("the six hosts run already; they start over with the old packages")
+        for host in estate:
+            host.reset()
+        site = Sandbox(folder(), estate)
+        stack = _stack(site)
+        _start_services(site, stack)
+    if not site.path.exists():
+        site.write()
+    _write_env(site, stack)
+    if not stack.runs("server"):
+        _say("starting a Prefect server (SQLite) and the MSP's worker")
+        stack.start_server()
+    if not stack.runs("worker-msp"):
+        stack.start_worker("msp")
+    stack.deploy(site.prefect_yaml())
+    return site, stack
+
+
+def _start_services(site: Sandbox, stack: PrefectStack) -> None:
+    """The mail sink and the directory."""
+    if not stack.runs("mail"):
+        stack.start("mail", [sys.executable, "-m", "tests.lab.demo_mail", site.sink.folder])
+    if not stack.runs("directory"):
+        stack.start("directory", demo_directory.keeper(site.directory, f"{_estate_name()}-dir"))
+
+
+def _write_env(site: Sandbox, stack: PrefectStack) -> None:
+    """What `source tools/demo-env` reads: the settings, the command, and the people's keys."""
+    wanted = ("LAMPLIGHTER_", "PREFECT_")
+    settings = {name: value for name, value in stack.env.items() if name.startswith(wanted)}
+    settings |= {who.partition(".")[0].upper(): str(site.key(who)) for who in APPROVERS}
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    file = site.folder / "env"
+    file.touch(mode=0o600)
+    file.write_text("".join([f'export PATH={shlex.quote(str(BIN))}:"$PATH"\n', *lines]), encoding="utf-8")
 
 
 def down() -> int:
@@ -86,13 +140,13 @@ def down() -> int:
     return 0
 
 
-def attach() -> tuple[DemoSite, PrefectStack]:
+def attach() -> tuple[Sandbox, PrefectStack]:
     """Get hold of the demo that is up.
 
     Errors: LabError when its hosts or its server are not.
     """
-    site = DemoSite(folder(), Estate.attach(_estate_name()))
-    stack = PrefectStack(site.folder / "prefect", env=site.env)
+    site = Sandbox(folder(), Estate.attach(_estate_name()))
+    stack = _stack(site)
     if not stack.runs("server"):
         raise LabError("the demo's Prefect server does not run; start it with `make demo`")
     return site, stack
@@ -103,40 +157,21 @@ def _estate_name() -> str:
     return f"demo-{hashlib.sha256(str(folder()).encode()).hexdigest()[:6]}"
 
 
-def _estate() -> Estate:
-    """Start the hosts, or take those that run and give them their old packages back."""
-    name = _estate_name()
+def _running_estate() -> Estate | None:
     try:
-        estate = Estate.attach(name)
+        return Estate.attach(_estate_name())
     except LabError:
-        PrefectStack(folder() / "prefect").stop()
-        if folder().exists():
-            shutil.rmtree(folder())
-        _say("starting six Debian hosts (the first time, their base system is built: about a minute)")
-        estate = Estate(name, [HostSpec(host) for host in HOSTS], folder() / "estate", detached=True)
-        estate.up()
-        return estate
-    _say("the six hosts run already; they start over with the old packages")
-    for host in estate:
-        host.reset()
-    return estate
+        return None
 
 
-def _stack(site: DemoSite) -> PrefectStack:
-    stack = PrefectStack(site.folder / "prefect", port=PORT, env=site.env, stays=True)
-    if not stack.runs("server"):
-        _say("starting a Prefect server (SQLite) and the MSP's worker")
-        stack.start_server()
-    if not stack.runs("worker-msp"):
-        stack.start_worker("msp")
-    stack.deploy()
-    return stack
+def _stack(site: Sandbox) -> PrefectStack:
+    return PrefectStack(site.folder / "prefect", port=PORT, env=site.env, stays=True)
 
 
-def _start(stack: PrefectStack) -> str:
-    """Start the deployment as an operator would in the UI. Returns: the run's id."""
+def _start(stack: PrefectStack, deployment: str) -> str:
+    """Start a deployment as an operator would in the UI. Returns: the run's id."""
     answer = stack.prefect(
-        "deployment", "run", "patch-linux/all-weekly", "--param", f"requester={REQUESTER}",
+        "deployment", "run", f"patch-linux/{deployment}", "--param", f"requester={REQUESTER}",
         "--param", "change_ref=CHG-1042",
     )
     flow_run = next(word for word in answer.split() if len(word) == 36 and word.count("-") == 4)
@@ -166,24 +201,34 @@ def _tell_hosts(stack: PrefectStack, run: str, told: set[str]) -> None:
             print(f"    {host['host']:<8} {host['terminal']:<10} {host['message'][:110]}", flush=True)
 
 
-def _by_hand(stack: PrefectStack, site: DemoSite, run: str) -> None:
-    wanted = ("LAMPLIGHTER_", "PREFECT_API", "PREFECT_UI")
-    settings = " ".join(f"{name}={value}" for name, value in stack.env.items() if name.startswith(wanted))
+def _by_hand(stack: PrefectStack, site: Sandbox, run: str) -> None:
     _say(
-        f"it waits for you. In another terminal:\n\n    export {settings}\n"
-        f"    {BIN}/lamplighter approve {run} --key {site.key(APPROVER)}\n\n"
+        f"it waits for you. In another terminal, in this checkout:\n\n    source tools/demo-env\n"
+        f'    lamplighter approve {run} --key "$ASHA"\n\n'
         f"or in the browser: {stack.url}/v2/runs, open {run}, Resume, and paste what this prints:\n\n"
-        f"    {BIN}/lamplighter approve {run} --key {site.key(APPROVER)} --print\n"
+        f'    lamplighter approve {run} --key "$ASHA" --print\n\n'
+        f"The approvers' mail: {site.sink.url}\n"
     )
 
 
-def _explore(stack: PrefectStack, site: DemoSite) -> str:
-    return (
-        f"server, worker and hosts stay up. Look around: {stack.url}/v2/runs\n"
-        f"    on demand:  {stack.url}/v2/deployments, patch-linux/all-weekly, Run\n"
-        f"    a host:     ssh -i {site.estate.client_key} ops@{site.estate['web1'].address}\n"
-        "    the end:    make demo-down"
-    )
+def _explore(stack: PrefectStack, site: Sandbox, run: str, yours: str) -> str:
+    host = site.estate["web1"].address
+    return f"""everything stays up. Go on, in any shell in this checkout:
+
+    source tools/demo-env                          # lamplighter speaks to this demo from here on
+    lamplighter show {run}
+    lamplighter verify --site {SITE}
+    lamplighter runs                               # {yours} waits:
+    lamplighter approve {yours} --key "$ASHA"
+
+    the runs:       {stack.url}/v2/runs
+    the mail:       {site.sink.url}
+    on demand:      {stack.url}/v2/deployments; Run, with requester {REQUESTER}
+    a forgotten password: reset-password/service-desk for {", ".join(demo_directory.PEOPLE)};
+                    $KIRAN signs for it, and the new password goes to the manager's mail
+    by themselves:  patch-linux/staging-hourly, expiring-passwords/hourly, escalate/every-5-minutes
+    a host:         ssh -i {site.estate.client_key} ops@{host}
+    the end:        make demo-down"""
 
 
 def _show(stack: PrefectStack, *words: str) -> None:

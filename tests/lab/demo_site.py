@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +65,21 @@ class DemoSite:
         pins = [host.host_key_line for host in self.estate]
         (self.path / "host_keys").write_text("\n".join(pins) + "\n", encoding="utf-8")
         (self.path / "calendar.yaml").unlink()  # the sandbox may be changed at any hour
-        self._hand_over()
-        self._edit("site.yaml", self._site)
-        self._edit("hosts.yaml", self._hosts)
+        self.hand_over("patch-management", "patch-linux")
+        self.edit("site.yaml", self._site)
+        self.edit("hosts.yaml", self._hosts)
 
     def prefect_yaml(self) -> str:
         """The text of a `prefect.yaml` with its deployments."""
         return prefect_yaml(discover(ROOT), [load_site(self.path)])
 
-    def _hand_over(self) -> None:
+    def hand_over(self, function: str, *runbooks: str) -> None:
         """Internal IT signs the handover that responsibilities.yaml declares; nothing is changed without."""
         now = int(time.time())
         decision = Decision(
-            "demo", "patch-management", Stage.DELEGATED, APPROVERS[0], now - 60, now + 300 * 86400,
+            "demo", function, Stage.DELEGATED, APPROVERS[0], now - 60, now + 300 * 86400,
             secrets.token_hex(16), sha256(b"no evidence yet: the sandbox is new"),
-            {"patch-linux": code_digest(named("patch-linux").runbook)},
+            {name: code_digest(named(name).runbook) for name in runbooks},
         )
         line = sign_line(decision.to_bytes(), self.key(APPROVERS[0]), NAMESPACE)
         keep_decision(a_store(self.store), decision.function, line)
@@ -107,7 +107,8 @@ class DemoSite:
                 if variables:
                     variables["ansible_host"] = self.estate[name].address
 
-    def _edit(self, name: str, change: Any) -> None:
+    def edit(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change one of its YAML files. Params: change, is given what the file says and changes that."""
         path = self.path / name
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
         change(value)

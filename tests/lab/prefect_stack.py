@@ -49,7 +49,7 @@ class PrefectStack:
     ) -> None:
         self.folder = folder.absolute()
         self._prefix = () if stays else ("setpriv", "--pdeathsig", "KILL", "--")
-        self.port = self._remembered_port() or _free_port(port)
+        self.port = self._remembered_port() or free_port(port)
         self._extra = dict(env or {})
         self._file = self.folder / "processes.json"
         self._children: list[subprocess.Popen[bytes]] = []
@@ -161,6 +161,7 @@ class PrefectStack:
         Returns:
             It.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             started = subprocess.Popen(
                 [*self._prefix, *(str(word) for word in argv)],
@@ -272,11 +273,12 @@ def _signal_group(process: Process, number: int) -> None:
             return
 
 
-def _free_port(wanted: int = 0) -> int:
+def free_port(wanted: int = 0) -> int:
+    """A port on loopback that nothing listens on. Params: wanted, taken when it is free."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
-            return _free_port()
+            return free_port()
         port: int = probe.getsockname()[1]
         return port
