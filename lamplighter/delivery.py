@@ -164,7 +164,8 @@ class Deliveries:
 
     def _identity(self) -> pyrage.x25519.Identity:
         try:
-            return pyrage.x25519.Identity.from_str(self.resolver(self.rules.identity or "").reveal().strip())
+            text = self.resolver(self.rules.identity or "").reveal()
+            return pyrage.x25519.Identity.from_str(identity_line(text))
         except (SecretError, pyrage.IdentityError):
             raise RefusedError(
                 "the worker's own age identity cannot be read", changed="Nothing was changed",
@@ -230,3 +231,14 @@ def sweep(store: Store, rules: DeliveryEntry, now: float) -> int:
 
 def _key(run: str) -> str:
     return f"{LIVE}deliveries/{run}"
+
+
+def identity_line(text: str) -> str:
+    """The identity of a file as `age-keygen -o` writes it: empty lines and `#` remarks are left out.
+
+    The format is age(1)'s, section "IDENTITY FILES". Several identities are as bad as none: which of
+    them sealed something is not known.
+    """
+    lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
+    found = [line for line in lines if line and not line.startswith("#")]
+    return found[0] if len(found) == 1 else ""

@@ -11,6 +11,7 @@ import pyrage
 import pytest
 
 from lamplighter.delivery import MOST_TRIES, Deliveries, sweep
+from lamplighter.errors import RefusedError
 from lamplighter.secrets import Secret
 from lamplighter.site.directory import DeliveryEntry
 from tests.lab.smtp import MailServer
@@ -126,3 +127,18 @@ def test_what_a_worker_wrote_as_it_died_is_removed_as_well(way: Deliveries, cloc
     assert sweep(way.store, way.rules, clock.now) == 0
     assert sweep(way.store, way.rules, clock.now + HOURS * 3600) == 1
     assert not path.exists()
+
+
+@pytest.mark.parametrize("written", [
+    "# created: 2026-11-25T09:00:00Z\n# public key: age1x\nKEY\n", "KEY", "\ufeff# mine\r\n\r\n  KEY \r\n",
+])
+def test_an_identity_is_read_as_age_keygen_writes_it(
+    written: str, way: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = str(pyrage.x25519.Identity.generate())
+    monkeypatch.setenv("OWN", written.replace("KEY", key))
+    keep(way, "run-1")
+    for wrong in ("# nothing\n", f"{key}\n{key}\n", "AGE-SECRET-KEY-1"):
+        monkeypatch.setenv("OWN", wrong)
+        with pytest.raises(RefusedError, match="identity cannot be read"):
+            keep(way, "run-2")

@@ -14,6 +14,7 @@ from lamplighter.model.calendar import told
 from lamplighter.model.party import Party
 from lamplighter.model.stage import Stage
 from lamplighter.site import check_site, load_site
+from lamplighter.site.schedule import zone_problem
 from tests.test_site import edit, prepare
 
 ROOT = Path(__file__).parents[1]
@@ -104,3 +105,37 @@ def test_an_ics_of_ten_megabytes_is_one_mistake(demo: Path) -> None:
         "calendar.yaml:51: `stocktake.ics` cannot be imported: see there",
         "stocktake.ics: larger than 4194304 bytes (export the freezes only, or fewer years)",
     ]
+
+
+def test_a_role_that_is_misspelt_where_it_is_given_is_one_mistake(demo: Path) -> None:
+    edit(demo / "people.yaml", "change-manager", "change-mangaer")
+    told_ = [str(one).replace(f"{demo}/", "") for one in check_site(demo, RUNBOOKS, now=NOW)]
+    assert len(told_) == 1, told_
+    assert told_[0].startswith("people.yaml:")
+    assert "has the role `change-mangaer`, which nothing names" in told_[0]
+    assert told_[0].endswith("(did you mean `change-manager`?)")
+
+
+def test_a_role_that_is_misspelt_where_it_is_named_is_told_with_what_was_meant(demo: Path) -> None:
+    edit(demo / "responsibilities.yaml", "internal/change-manager", "internal/change-mangaer")
+    told_ = [str(one) for one in check_site(demo, RUNBOOKS, now=NOW)]
+    assert told_
+    assert all("did you mean `internal/change-manager`?" in one for one in told_), told_
+
+
+def test_an_approver_whose_key_expired_is_told_by_check(demo: Path) -> None:
+    file = demo / "approvers"
+    text = file.read_text(encoding="utf-8").replace(' namespaces="', ' valid-before="20261101Z",namespaces="')
+    file.write_text(text, encoding="utf-8")
+    told_ = [str(one).replace(f"{demo}/", "") for one in check_site(demo, RUNBOOKS, now=NOW)]
+    assert any(one.startswith("approvers:") and "expired on 2026-11-01" in one for one in told_), told_
+    assert any("the site has 0 who could sign" in one for one in told_), told_
+    assert check_site(demo, RUNBOOKS) == (), "a run judges each signature by its own time"
+
+
+@pytest.mark.parametrize(("name", "wanted"), [
+    ("IST", "Asia/Kolkata, Asia/Tel_Aviv, Europe/Dublin"), ("PST", "America/Los_Angeles"),
+    ("Asia/Kolkatta", "Asia/Kolkata"),
+])
+def test_what_is_no_zone_gets_the_zones_it_could_be(name: str, wanted: str) -> None:
+    assert wanted in zone_problem(name)[1]

@@ -15,6 +15,7 @@ from itertools import pairwise
 from lamplighter.errors import MalformedError
 from lamplighter.model.outcome import RunState
 from lamplighter.model.party import Party, Person
+from lamplighter.model.selection import closest
 
 MAX_RUNGS = 10
 MAX_AFTER = 30 * 86400
@@ -44,6 +45,15 @@ class Recipient:
             if not one.left
             and (one.id == self.person if self.person else one.party == self.party and self.role in one.roles)
         )
+
+    def meant(self, everybody: Iterable[Person]) -> str:
+        """Who may be meant where this is nobody: an address, or a role of the party; empty for no guess."""
+        if not self.role:
+            known = closest(self.person, (one.id for one in everybody)) if self.person else ""
+            return "" if known == self.person else known
+        roles = {role for one in everybody if one.party == self.party and not one.left for role in one.roles}
+        close = closest(self.role, roles)
+        return f"{self.party}/{close}" if close else ""
 
 
 def read_recipient(text: str) -> Recipient:
@@ -119,7 +129,9 @@ def _people_problems(rungs: Sequence[Rung], people: Mapping[str, Person]) -> Ite
 
 def _nobody(one: Recipient, people: Mapping[str, Person]) -> str:
     if one.role:
-        return f"nobody of {one.party} has the role {one.role}"
+        close = one.meant(people.values())
+        meant = f"; did you mean `{close}`?" if close else ""
+        return f"nobody of {one.party} has the role {one.role}{meant}"
     return f"{one.person} has left" if one.person in people else f"{one.person} is not in people.yaml"
 
 

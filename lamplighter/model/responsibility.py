@@ -111,10 +111,10 @@ def _people(function: Function, people: Mapping[str, Person], here: Where) -> It
     for key in ("consulted", "informed"):
         for number, one in enumerate(getattr(function, key)):
             if not one.people(people.values()):
-                left = one.person in people
+                left, meant = one.person in people, one.meant(people.values())
                 why = "has left" if left else "is nobody of the site"
                 yield Problem((*here, key, number), f"`{function.id}`: {one} {why}",
-                              "" if left else _closest(one.person, people))
+                              "" if left or not meant else f"did you mean `{meant}`?")
     for problem in path_problems(function.escalation, people):
         yield Problem((*here, "escalation"), f"`{function.id}`: {problem}")
 

@@ -38,6 +38,7 @@ from lamplighter.site.directory import DIRECTORY, read_directory
 from lamplighter.site.files import FILES, PEOPLE, Files, read_files
 from lamplighter.site.matrix import check_matrix, read_matrix
 from lamplighter.site.notify import NOTIFY, read_notify
+from lamplighter.site.roles import check_roles
 from lamplighter.site.schedule import zone_problem
 from lamplighter.site.schema import RolloutEntry, SiteEntry
 from lamplighter.site.standing import StandingLine, of_runbook, standing_files
@@ -293,13 +294,14 @@ def _read(
     """Read every file, and look at each and at all together."""
     files = read_files(path)
     if files.folder.is_dir():
-        files.calendar = read_calendar(files)
         files.matrix, files.matrix_root = read_matrix(files)
+        check_roles(files, runbooks)
+        files.calendar = read_calendar(files)
         people = files.people if files.clean(PEOPLE) else ()
         servers = read_notify(files.folder, people, files.report).servers
         read_directory(files.folder, files.report, people, servers if files.clean(NOTIFY) else None)
     check_beside(files, (*FILES, NOTIFY, DIRECTORY))
-    check_files(files, runbooks, here=here)
+    check_files(files, runbooks, here=here, now=now)
     zone = files.entry.time_zone if files.entry and not zone_problem(files.entry.time_zone)[0] else "UTC"
     today = None if now is None else datetime.fromtimestamp(now, ZoneInfo(zone)).date()
     check_matrix(files, runbooks, today)

@@ -308,7 +308,9 @@ class _Reader:
             self.note((*path, "owner"), error.message)
             return
         if not found and self.files.clean(PEOPLE):
-            self.note((*path, "owner"), f"the owner `{owner}` is nobody of the site")
+            meant = read_recipient(owner).meant(self.files.people)
+            self.note((*path, "owner"), f"the owner `{owner}` is nobody of the site",
+                      f"did you mean `{meant}`?" if meant else "")
 
 
 def check_calendar(files: Files, now: int) -> None:

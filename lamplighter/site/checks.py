@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lamplighter.errors import MalformedError, SelectionError, UnreachableError
@@ -17,7 +18,7 @@ from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Signer
 from lamplighter.site.ansible_vars import another_way, unknown
-from lamplighter.site.files import APPROVERS, HOST_KEYS, HOSTS, SITE, Files
+from lamplighter.site.files import APPROVERS, HOST_KEYS, HOSTS, PEOPLE, SITE, Files
 from lamplighter.site.schedule import cron_problem, rrule_problem, zone_problem
 from lamplighter.site.schema import DeploymentEntry, ScheduleEntry, SiteEntry
 from lamplighter.site.ssh_args import ARGS
@@ -39,17 +40,20 @@ _S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=/-]*)?", 
 Path_ = tuple[int | str, ...]
 
 
-def check_files(files: Files, runbooks: Mapping[str, Runbook] | None, *, here: bool = False) -> None:
+def check_files(
+    files: Files, runbooks: Mapping[str, Runbook] | None, *, here: bool = False, now: int | None = None
+) -> None:
     """Note every mistake that shows only across files.
 
     Args:
         files: as read; its `report` grows.
         runbooks: the known ones by id; None leaves out what needs them.
         here: look for private keys, too: this is the worker they are for.
+        now: seconds since the epoch, to tell keys that are no longer valid; None leaves that out.
     """
     if files.entry is not None and files.root is not None:
-        _SiteChecks(files, files.entry, runbooks).all()
-    _check_approvers(files)
+        _SiteChecks(files, files.entry, runbooks, now).all()
+    _check_approvers(files, now)
     readable = files.clean(HOSTS)
     _check_ways(files, readable=readable)
     if readable:
@@ -59,8 +63,11 @@ def check_files(files: Files, runbooks: Mapping[str, Runbook] | None, *, here: b
 class _SiteChecks:
     """The checks that begin in `site.yaml`."""
 
-    def __init__(self, files: Files, entry: SiteEntry, runbooks: Mapping[str, Runbook] | None) -> None:
+    def __init__(
+        self, files: Files, entry: SiteEntry, runbooks: Mapping[str, Runbook] | None, now: int | None
+    ) -> None:
         self.files = files
+        self.now = now
         self.entry = entry
         self.runbooks = runbooks
 
@@ -165,11 +172,12 @@ class _SiteChecks:
 
     def gates(self) -> None:
         """A gate that the people with a key cannot fill would hold every run until it expires."""
-        if not self.files.clean(APPROVERS) or not self.files.people:
+        if not self.files.clean(APPROVERS) or not self.files.clean(PEOPLE) or not self.files.people:
             return
         able = {
             signer.principal for signer in _signers(self.files)
             if signer.signs_in(APPROVAL) and signer.key not in self.files.revoked
+            and (self.now is None or not _expired(signer, self.now))
         }
         keyed = {person.id: person for person in self.files.people if person.id in able}
         advice = f"give somebody the role, and a line in {APPROVERS} for {APPROVAL}"
@@ -230,8 +238,8 @@ def store_problem(url: str, folder: Path) -> tuple[str, str] | None:
     return None
 
 
-def _check_approvers(files: Files) -> None:
-    """Everybody with a key is a person of the site who has not left."""
+def _check_approvers(files: Files, now: int | None) -> None:
+    """Everybody with a key is a person of the site who has not left, and has a key that is still valid."""
     people = {person.id: person for person in files.people}
     if not people:
         return
@@ -246,6 +254,14 @@ def _check_approvers(files: Files) -> None:
             source.mistake(signer.line, f"`{signer.principal}` has left", "delete the line")
         elif signer.key in files.revoked:
             source.mistake(signer.line, f"this key of `{signer.principal}` is revoked", "delete the line")
+        elif now is not None and _expired(signer, now):
+            end = datetime.fromtimestamp(signer.valid_before, UTC)
+            source.mistake(signer.line, f"this key of `{signer.principal}` expired on {end:%Y-%m-%d}",
+                           "what it signs counts for nothing: write a later valid-before, or delete it")
+
+
+def _expired(signer: Signer, now: int) -> bool:
+    return bool(signer.valid_before) and signer.valid_before < now
 
 
 def _signers(files: Files) -> Iterable[Signer]:

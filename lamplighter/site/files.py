@@ -36,7 +36,7 @@ class Files:
         remarks: sentences that are no mistakes.
         entry, root: `site.yaml` as checked and as parsed; None when it could not be.
         inventory, host_lines: `hosts.yaml`, and the line of each host in it.
-        people: `people.yaml`.
+        people, people_root: `people.yaml` as checked and as parsed.
         approvers: the text of that file.
         signers, revoked, known_hosts: what `approvers`, `revoked_keys` and `host_keys` hold.
         standing: what lies in `standing/`.
@@ -52,6 +52,7 @@ class Files:
     inventory: Inventory = field(default_factory=lambda: Inventory({}, {}))
     host_lines: dict[str, int] = field(default_factory=dict)
     people: tuple[Person, ...] = ()
+    people_root: Node | None = None
     approvers: str = ""
     signers: Signers = field(default_factory=Signers)
     revoked: Revoked = field(default_factory=Revoked)
@@ -75,6 +76,10 @@ class Files:
         file = str(self.folder / name)
         beside = tuple(f"{self.folder / one}{os.sep}" for one in FOLDERS) if name == HOSTS else ()
         return not any(one.file == file or one.file.startswith(beside) for one in self.report)
+
+    def line_of_person(self, person: str) -> int:
+        """Where somebody's roles stand."""
+        return self.people_root.line_of(("people", person, "roles")) if self.people_root else 0
 
     @property
     def host_keys(self) -> Path:
@@ -107,6 +112,7 @@ def _read_people(files: Files) -> None:
     source = files.source(PEOPLE)
     root = read_yaml(files.folder / PEOPLE, source)
     entry = checked(PeopleEntry, root, source) if root is not None else None
+    files.people_root = root
     if entry is not None:
         files.people = tuple(
             Person(name, one.name, one.party, frozenset(one.roles), one.left)

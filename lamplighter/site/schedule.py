@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from datetime import UTC, datetime
 
 from dateutil.rrule import rrulestr  # type: ignore[import-untyped]  # its stubs are not among the dependencies
 
@@ -18,6 +19,8 @@ FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
 )
 ITEM = re.compile(r"(?:(?P<any>\*)|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d{1,4}))?", re.ASCII)
 MAX_RRULE = 6500  # characters; Prefect takes no longer ones
+_AREAS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian",
+          "Pacific")
 
 
 def zone_problem(name: str) -> tuple[str, str]:
@@ -25,10 +28,27 @@ def zone_problem(name: str) -> tuple[str, str]:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        zones = _abbreviated(name)
+        if zones:
+            return f"`{name}` is an abbreviation, not a time zone", f"write the zone: {', '.join(zones)}"
         close = closest(name, zoneinfo.available_timezones())
         return f"`{name[:60]}` is not a time zone", f"did you mean `{close}`?" if close else \
             "write a name of the IANA database, such as `Asia/Kolkata` or `UTC`"
     return "", ""
+
+
+def _abbreviated(name: str) -> list[str]:
+    """Zones that call their time so, two of each kind: `IST` is three."""
+    if not re.fullmatch(r"[A-Z]{2,5}", name):
+        return []
+    moments = [datetime(2026, month, 15, tzinfo=UTC) for month in (1, 7)]
+    found: dict[tuple[str, ...], list[str]] = {}
+    for zone in sorted(zoneinfo.available_timezones()):
+        if zone.partition("/")[0] in _AREAS:
+            times = [moment.astimezone(zoneinfo.ZoneInfo(zone)) for moment in moments]
+            if name in {time.tzname() for time in times}:
+                found.setdefault(tuple(f"{time:%Z%z}" for time in times), []).append(zone)
+    return sorted(zone for zones in found.values() for zone in zones[:2])[:8]
 
 
 def cron_problem(text: str) -> str:
