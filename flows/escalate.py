@@ -11,6 +11,7 @@ Taking it back:
     A notice that was sent cannot be taken back.
 
 Edge cases:
+    - The function is in stage `internal`: it looks at nothing, and ends as rejected.
     - Its own silence is noticed: commands warn when no round has ended in time, and the `ping` of notify.yaml
       lets a service outside notice, too.
     - Two rounds at once, or one that is killed in the middle: each notice is sent once.
@@ -27,6 +28,7 @@ from prefect.logging import get_run_logger
 from lamplighter import orchestrator
 from lamplighter.model.party import Party
 from lamplighter.model.runbook import Risk, Runbook
+from tasks.steps import Opened, open_check
 from tasks.watching import open_round
 
 RUNBOOK = Runbook(
@@ -48,9 +50,10 @@ def escalate(site: str) -> State[Any]:
     Args:
         site: whose estate: a folder in inventories/
     """
-    started = orchestrator.current()
-    orchestrator.label(started.flow_run, started.run(RUNBOOK.id), RUNBOOK.tags(site))
-    watch = open_round(site)
+    opened = open_check(RUNBOOK, site)
+    if not isinstance(opened, Opened):
+        return opened
+    watch = open_round(opened.site, opened.store)
     watch.look()
     watch.wake()
     watch.tell()

@@ -12,6 +12,8 @@ Taking it back:
     A mail that was sent cannot be taken back.
 
 Edge cases:
+    - The function is in stage `internal`: it looks at nothing, and ends as rejected. In stage `shadow` it
+      counts who would be told, and mails nobody.
     - The mail server is down, or asks to come back later: `escalate` tries again, until the password ends.
     - A worker dies between record and mail: `escalate` sends it.
     - More users than `per_run`: the others hear in the next run.
@@ -30,8 +32,8 @@ from prefect.logging import get_run_logger
 from lamplighter import orchestrator
 from lamplighter.model.party import Party
 from lamplighter.model.runbook import Risk, Runbook
-from lamplighter.site import load_site_named
 from tasks.expiring import tell_everybody
+from tasks.steps import Opened, open_check
 
 RUNBOOK = Runbook(
     id="expiring-passwords",
@@ -51,8 +53,9 @@ def expiring_passwords(site: str) -> State[Any]:
     Args:
         site: whose users: a folder in inventories/
     """
-    started = orchestrator.current()
-    orchestrator.label(started.flow_run, started.run(RUNBOOK.id), RUNBOOK.tags(site))
-    told = tell_everybody(load_site_named(site))
+    opened = open_check(RUNBOOK, site)
+    if not isinstance(opened, Opened):
+        return opened
+    told = tell_everybody(opened.site, mail=opened.stage.may_change)
     get_run_logger().info("%s", told)
     return orchestrator.told(str(told), ok=told.ok)

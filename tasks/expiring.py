@@ -59,13 +59,14 @@ class Expiring:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a round did. Attributes: unreached, logins; the others count mails, left of users."""
+    """What a round did. Attributes: unreached, logins; would, mails that a round in earnest would send."""
 
     sent: int = 0
     waiting: int = 0
     failed: int = 0
     unreached: tuple[str, ...] = ()
     left: int = 0
+    would: int = 0
 
     @property
     def ok(self) -> bool:
@@ -73,6 +74,8 @@ class Told:
         return not self.waiting and not self.failed
 
     def __str__(self) -> str:
+        if self.would:
+            return f"stage shadow: {self.would} users would be told; nobody was"
         names = ", ".join(sorted(self.unreached)[:SHOWN])
         more = f" and {len(self.unreached) - SHOWN} more" if len(self.unreached) > SHOWN else ""
         return (
@@ -175,7 +178,7 @@ def notice(one: Expiring, step: int, site: Site, server: str, now: int) -> Notic
 
 @dataclass(frozen=True, slots=True)
 class Teller:
-    """Sends the mails. Args: site, rules of the directory, outbox, notify, clock, send."""
+    """Sends the mails. Args: mail, False only counts."""
 
     site: Site
     rules: DirectoryEntry
@@ -183,6 +186,7 @@ class Teller:
     notify: Notify
     clock: Callable[[], float] = time.time
     send: Send = send_by_apprise
+    mail: bool = True
 
     def tell(self, users: Iterable[Expiring]) -> Told:
         """Record a notice for those whose step has come, and send what can be sent now."""
@@ -198,10 +202,12 @@ class Teller:
             mail = notice(one, step, self.site, server, int(self.clock()))
             if not one.mail:
                 unreached.append(one.login)
-            elif len(made) >= expiring.per_run:
+            elif len(made) >= expiring.per_run or not self.mail:
                 left += not self.outbox.known(mail)
             elif self.outbox.record(mail):
                 made.append(mail)
+        if not self.mail:
+            return Told(unreached=tuple(unreached), would=left)
         most = replace(self.notify, per_round=expiring.per_run)
         sent = deliver(self.outbox, most, self.site.title, self.send, seconds=SEND_SECONDS, notices=made)
         waiting = len(made) - sent.sent - sent.failed
@@ -210,9 +216,16 @@ class Teller:
 
 def tell_everybody(
     site: Site, resolver: Resolve = resolve, clock: Callable[[], float] = time.time,
-    send: Send = send_by_apprise,
+    send: Send = send_by_apprise, *, mail: bool = True,
 ) -> Told:
     """One round at a site.
+
+    Args:
+        site: whose users.
+        resolver: reads secrets.
+        clock: seconds since the epoch.
+        send: sends one message.
+        mail: False in a stage in which users are counted and nobody is told.
 
     Raises:
         SiteError: there is no directory.yaml, or it has mistakes, or names no mail server.
@@ -232,7 +245,7 @@ def tell_everybody(
     except LamplighterError as error:
         _alarm(site, directory, notify, outbox, error, int(clock()), send)
         raise
-    return Teller(site, directory.entry, outbox, notify, clock, send).tell(users)
+    return Teller(site, directory.entry, outbox, notify, clock, send, mail).tell(users)
 
 
 def _read(directory: SiteDirectory, resolver: Resolve, now: float) -> tuple[Expiring, ...]:

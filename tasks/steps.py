@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from prefect import task
@@ -25,9 +26,10 @@ from lamplighter.engine.opening import Wanted, edited, open_request
 from lamplighter.engine.replanning import deltas
 from lamplighter.engine.reviews import open_reviews, overdue
 from lamplighter.engine.run import Run
+from lamplighter.engine.stages import may_look
 from lamplighter.engine.survey import Surveyed
 from lamplighter.engine.terms import await_window
-from lamplighter.errors import LamplighterError
+from lamplighter.errors import LamplighterError, NotApprovedError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
@@ -41,12 +43,13 @@ from lamplighter.model.review import Due
 from lamplighter.model.runbook import ChangeType, Runbook
 from lamplighter.model.session import Connect
 from lamplighter.model.show import gate_page, plan_page, report_page, report_rows
+from lamplighter.model.stage import Stage
 from lamplighter.notify.heartbeat import warning
 from lamplighter.notify.teller import sla_of
 from lamplighter.notify.watch import Watch
 from lamplighter.site import Site, load_site_named
 from lamplighter.site.notify import load_notify
-from lamplighter.store import open_store
+from lamplighter.store import Store, open_store
 from lamplighter.transports.connect import HostTransport
 from tasks.account_runs import AccountDesk, delivery_lines, open_desk, remember_claims
 
@@ -64,6 +67,39 @@ def _reach_hosts(runbook: Runbook, site: Site) -> Iterator[Connect]:
     """Reach the inventory's hosts as it says, if they are of a kind the runbook works on."""
     with HostTransport(site.host_keys, runbook.shells) as transport:
         yield transport.connect
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A check that may begin. Attributes: site, store, whose; stage, of its function, in force now."""
+
+    site: Site
+    store: Store
+    stage: Stage
+
+
+def open_check(runbook: Runbook, site: str) -> Opened | State[Any]:
+    """Begin a flow that changes nothing and has no ledger, under the stage of its function.
+
+    Args:
+        runbook: the declaration.
+        site: name of a folder below the inventories.
+
+    Returns:
+        What it works with; or the state to end in at once, when the function is not handed over so far.
+
+    Raises:
+        SiteError, SelectionError, StoreError: the site or its store cannot be read.
+    """
+    started = orchestrator.current()
+    orchestrator.label(started.flow_run, started.run(runbook.id), runbook.tags(site))
+    place = load_site_named(site)
+    store = open_store(place.store)
+    try:
+        return Opened(place, store, may_look(runbook, place, store, int(time.time())))
+    except NotApprovedError as error:
+        get_run_logger().warning("%s", error)
+        return orchestrator.final(RunState.REJECTED, str(error))
 
 
 @contextlib.contextmanager

@@ -15,10 +15,10 @@ from lamplighter.notify.cases import DEAD, GONE, Case
 from lamplighter.notify.heartbeat import beat, ping
 from lamplighter.notify.send import Delivered
 from lamplighter.notify.watch import Watch
-from lamplighter.site import load_site_named
+from lamplighter.site import Site
 from lamplighter.site.directory import read_directory
 from lamplighter.site.notify import Notify, load_notify
-from lamplighter.store import Store, open_store
+from lamplighter.store import Store
 
 SEND_SECONDS = 120.0
 GATE_STATES = frozenset({"PAUSED"})
@@ -138,16 +138,13 @@ class Round:
             self.problems.append(f"{what}: {error}")
 
 
-def open_round(site: str) -> Round:
+def open_round(place: Site, store: Store) -> Round:
     """Begin a round at a site.
 
     Raises:
-        SiteError, SelectionError: what is wrong with the site; nobody is told anything then.
-        StoreError: the store cannot be opened.
+        SiteError: what is wrong with notify.yaml; nobody is told anything then.
     """
-    place = load_site_named(site)
     notify = load_notify(place.path, place.people)
-    store = open_store(place.store)
     runbooks = {name: entry.runbook for name, entry in discover().items()}
     seen: dict[str, orchestrator.Seen] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lamplighter.derive.catalogue import named
+from lamplighter.derive.catalogue import discover, named
 from lamplighter.errors import SelectionError
 
 ROOT = Path(__file__).parents[1]
@@ -38,3 +39,16 @@ def test_a_broken_flow_stops_itself_alone(tmp_path: Path) -> None:
     assert ask("patch-linux").stdout == "flows/patch_linux.py:patch_linux\n"
     assert "nothing_of_that_name" in ask("half-written").stderr
     assert "needs a RUNBOOK whose id is 'no-declaration'" in ask("no-declaration").stderr
+
+
+def test_every_check_begins_under_the_stage_of_its_function() -> None:
+    """A flow without an operation has no ledger that would ask: `open_check` does, first of all."""
+    for entry in discover(ROOT).values():
+        tree = ast.parse((ROOT / entry.file).read_text())
+        (body,) = (
+            node.body for node in tree.body
+            if isinstance(node, ast.FunctionDef) and node.name == entry.runbook.flow_name
+        )
+        first = ast.unparse(body[1])  # behind its docstring
+        wanted = "with open_" if entry.runbook.changes else "opened = open_check(RUNBOOK, site)"
+        assert first.startswith(wanted), entry.file

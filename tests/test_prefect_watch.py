@@ -98,3 +98,17 @@ def _shown(desk: Desk, run: str) -> None:
     (row,) = (one for one in times if one["run"] == run)
     assert row["state"] == "Expired"
     assert row["seconds"]["approval"] >= LASTS - 5
+
+
+def test_a_watch_whose_function_is_not_handed_over_looks_at_nothing(desk: Desk, patch_site: DemoSite) -> None:
+    file = patch_site.path / "responsibilities.yaml"
+    before = file.read_text()
+    matrix = yaml.safe_load(before)
+    matrix["functions"]["monitoring-and-alerts"]["stage"] = "internal"
+    file.write_text(yaml.safe_dump(matrix))
+    try:
+        run = watch(desk)
+    finally:
+        file.write_text(before)
+    assert run["state_name"] == "Rejected"
+    assert "stage internal" in run["state"]["message"]

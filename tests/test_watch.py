@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lamplighter.engine.drafting import Request
+from lamplighter.engine.run import Run
 from lamplighter.errors import SelectionError
+from lamplighter.leases import Leases
+from lamplighter.ledger import Ledger
 from lamplighter.model.notice import Answer, Notice, Result
 from lamplighter.model.outcome import RunState
+from lamplighter.model.plan import Requester
 from lamplighter.notify.heartbeat import beat, ping, silence, warning
 from lamplighter.notify.watch import Watch
 from lamplighter.seals import ledger_key
 from lamplighter.secrets import Secret
 from lamplighter.site import load_site
 from lamplighter.site.notify import Channel, load_notify
-from tests.enginekit import ASHA, HOSTS, PRIYA, RUNBOOK, Bump, Lab, carry_out, labs, on
+from tests.enginekit import ASHA, HOSTS, PRIYA, RUNBOOK, SITE, Bump, Lab, carry_out, labs, on
 from tests.lab.smtp import Webhook
 
 MINUTE, HOUR = 60, 3600
@@ -136,6 +141,50 @@ def test_an_expired_gate_is_to_be_woken_and_not_climbed(lab: Lab, sent: Sent) ->
         ("msp/duty-lead", "ended", -1), ("priya.nair", "ended", -1),
     ]
     assert watch(lab, sent).unsettled() == ()
+
+
+# --- a run that looked at nothing -----------------------------------------------------------------
+
+
+def mistyped(lab: Lab, known: str = "claimed", requester: str = PRIYA) -> None:
+    """As `tasks.steps.open_run` ends a run whose form names a host that is none."""
+    request = Request(RUNBOOK, load_site(lab.path), Bump(), Requester(requester, known), "web:!wbe2")
+    with (
+        Ledger.open(lab.store, "bump-1", SITE, clock=lab.clock.time) as ledger,
+        Leases(lab.store, ttl=5, skew=0, clock=lab.clock.time) as leases,
+    ):
+        run = Run("bump-1", request, lab.store, ledger, lab.fleet.connect, leases, lab.clock.time)
+        with pytest.raises(SelectionError) as caught:
+            run.hosts  # noqa: B018 - what a flow asks first
+        run.end(RunState.FAILED, str(caught.value))
+        run.close()
+
+
+@pytest.mark.parametrize("known", ["claimed", "signed"])
+def test_a_typo_concerns_who_asked_and_nobody_else(lab: Lab, sent: Sent, known: str) -> None:
+    mistyped(lab, known)
+    (one,) = look(lab, sent, "")
+    assert (one.to, one.occasion.kind) == (PRIYA, "ended")
+    assert "'web' names no host" in one.text
+    for _ in range(30):
+        lab.clock.ahead += HOUR
+        assert look(lab, sent, "") == ()
+    assert watch(lab, sent).unsettled() == ()
+
+
+def test_a_schedule_that_looks_at_nothing_is_climbed(lab: Lab, sent: Sent) -> None:
+    mistyped(lab, "schedule", "schedule:weekly")
+    assert to(look(lab, sent, "")) == [("msp/duty-lead", "ended", 0), ("priya.nair", "ended", 0)]
+    lab.clock.ahead += 61 * MINUTE
+    assert {rung for _, _, rung in to(look(lab, sent, ""))} == {1}
+
+
+def test_a_run_that_looked_and_failed_before_its_plan_is_climbed(lab: Lab, sent: Sent) -> None:
+    with lab.run() as run:
+        run.survey()
+        run.end(RunState.FAILED, "the plan is too large")
+        run.close()
+    assert ("msp/duty-lead", "ended", 0) in to(look(lab, sent, ""))
 
 
 # --- a run that went wrong ------------------------------------------------------------------------

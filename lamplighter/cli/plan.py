@@ -17,10 +17,10 @@ from lamplighter.cli.common import SiteName, console, print_json, store_of, the_
 from lamplighter.cli.show import print_plan
 from lamplighter.derive.catalogue import named
 from lamplighter.engine.drafting import Request, draft
-from lamplighter.engine.stages import stage_for
+from lamplighter.engine.stages import may_look
 from lamplighter.engine.survey import Surveyed, survey
 from lamplighter.engine.targets import targets_of
-from lamplighter.errors import NotApprovedError, SelectionError
+from lamplighter.errors import SelectionError
 from lamplighter.model.operation import Operation
 from lamplighter.model.options import Choices, operation_with, options_of, parameters_of
 from lamplighter.model.outcome import Terminal
@@ -99,12 +99,7 @@ def preview(
         NotApprovedError: the function is in a stage in which the MSP may not even look.
     """
     runbook, place = request.runbook, request.site
-    stage = stage_for(runbook, place, store_of(place), now).stage
-    if not stage.may_look:
-        raise NotApprovedError(
-            f"{runbook.function} is in stage {stage}: the MSP's runs refuse", where=place.name,
-            changed="Nothing was looked at", advice=f"lamplighter matrix {place.name} says who does it",
-        )
+    stage = may_look(runbook, place, store_of(place), now)
 
     def tell(seen: Surveyed) -> None:
         if seen.facts is None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import lamplighter
 from lamplighter.engine.binding import Bind
 from lamplighter.engine.fanout import unexpected
+from lamplighter.engine.provenance import code_of
 from lamplighter.engine.survey import Surveyed
 from lamplighter.engine.targets import Targets, targets_of
 from lamplighter.errors import LamplighterError, LimitExceededError, SelectionError
@@ -108,7 +108,7 @@ def order(request: Request, run: str, stage: Stage, now: int) -> Order:
         change = ChangeType.NORMAL
     return Order(
         run=run, site=request.site.name, requester=request.requester, selection=request.selection,
-        code=lamplighter.__version__, gate=gate, limits=limits, waves=waves, change=change,
+        code=code_of(request.runbook), gate=gate, limits=limits, waves=waves, change=change,
         approval_seconds=request.site.approval_seconds(request.runbook), change_ref=request.change_ref,
         options=request.operation.options(), window=window_of(request, now),
     )

@@ -12,29 +12,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import lamplighter
 from lamplighter.engine.binding import bound_connect
 from lamplighter.engine.drafting import Request, draft, window_of
 from lamplighter.engine.ending import Ending, conclude
 from lamplighter.engine.gatekeeper import Gatekeeper, drop_line, dropped_lines, plan_key, stored_plan
 from lamplighter.engine.journal import Journal
+from lamplighter.engine.provenance import code_of
 from lamplighter.engine.reviews import open_review
 from lamplighter.engine.rollout import Progress, Rollout
 from lamplighter.engine.stages import demote_after
 from lamplighter.engine.survey import Surveyed, survey
-from lamplighter.engine.terms import Terms
+from lamplighter.engine.terms import Terms, missed
 from lamplighter.engine.turn import PATIENCE, Means
 from lamplighter.errors import ExistsError, LedgerError, NotApprovedError, SelectionError, SiteError
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
-from lamplighter.model.calendar import told
 from lamplighter.model.canonical import sha256
 from lamplighter.model.envelope import MAX_LINE
 from lamplighter.model.gate import GatePolicy, GateResult, obstacles
 from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal, tally
-from lamplighter.model.plan import Plan, Window
+from lamplighter.model.plan import Plan
 from lamplighter.model.review import SECONDS as REVIEW_SECONDS
 from lamplighter.model.review import Due
 from lamplighter.model.runbook import ChangeType
@@ -102,7 +101,7 @@ class Run:
                 owner=str(self.request.runbook.owner), requester=self.request.requester.id,
                 known=self.request.requester.known, selection=self.request.selection,
                 change_ref=self.request.change_ref, options=self.request.operation.options(),
-                code=lamplighter.__version__, emergency=self.request.emergency,
+                code=code_of(self.request.runbook), emergency=self.request.emergency,
                 request=recordable(self.request.signed, MAX_LINE), override=self.request.override,
                 due=self.request.due, replans=self.request.replans, flow_run=self.request.flow_run,
             )
@@ -135,13 +134,13 @@ class Run:
         """
         if self.history.plan:
             return ()
-        terminal = self._too_early_or_late()
-        if terminal is not None:
+        if (terminal := self._too_early_or_late()) is not None:
             left = tuple(Surveyed(host, None, terminal, self.history.why) for host in self.hosts)
             for each in left:
                 progress(each)
             return left
         parallel = self.site.rollout(self.request.runbook)[0].parallel
+        self.journal.record("survey", targets=len(self.hosts))
         return survey(self.hosts, self.request.operation, self.connect, parallel, progress)
 
     def _too_early_or_late(self) -> Terminal | None:
@@ -150,10 +149,9 @@ class Run:
         if not terms.stage.stage.may_look:
             self.end(RunState.REJECTED, terms.limits)
         elif window.closes and window.closes <= self.clock():
-            self.end(RunState.MISSED, self._missed(window))
-        if self.history.ending is None:
-            return None
-        return Terminal.SKIPPED if self.history.ending is RunState.MISSED else Terminal.REFUSED
+            self.end(RunState.MISSED, missed(self.site, self.hosts, window, self.clock()))
+        ends = {None: None, RunState.MISSED: Terminal.SKIPPED}
+        return ends.get(self.history.ending, Terminal.REFUSED)
 
     def make_plan(self, surveyed: Sequence[Surveyed]) -> Plan:
         """Plan once; afterwards, return the plan the ledger names, from its stored bytes.
@@ -244,12 +242,11 @@ class Run:
 
         An approval that passes is burned for this plan: the same one never opens another. A gate that cannot
         be judged, because the site's files hold a mistake for example, is closed and says why. In a stage in
-        which nothing may be changed the run ends here: no signature would help.
+        which nothing may be changed, or with other code than was signed, the run ends: no signature would do.
         """
         try:
-            terms = self._terms.now()
-            if not terms.stage.stage.may_change:
-                self.end(RunState.PLANNED, terms.limits)
+            if ends := self._terms.ends(self.plan()):
+                self.end(*ends)
                 return GateResult(passed=False, needed=(self.history.why,))
             result = self._judge()
         except NotApprovedError as error:
@@ -303,7 +300,7 @@ class Run:
         if not self.history.passed:
             self.end(RunState.EXPIRED, "nobody approved the plan before it expired")
         elif window.closes and int(self.clock()) >= window.closes and not self.history.started:
-            self.end(RunState.MISSED, self._missed(window))
+            self.end(RunState.MISSED, missed(self.site, self.hosts, window, self.clock()))
         else:
             why = "the plan expired before all of it was carried out; plan what is left anew"
             self.end(RunState.EXPIRED, why)
@@ -392,12 +389,6 @@ class Run:
         self.journal.record("demoted", function=function, stage=str(demotion.stage), why=demotion.why)
         why = f"{function} is at most {demotion.stage} until internal IT decides anew: {demotion.why}"
         return replace(ending, message=f"{ending.message}. {why}")
-
-    def _missed(self, window: Window) -> str:
-        zone = self.site.time_zone
-        later = self.site.calendar.common(self.hosts, self.clock())
-        again = f"; the next one opens {told(later.begins, zone)}" if later and later.begins else ""
-        return f"its window closed {told(window.closes, zone)}{again}"
 
     def _numbered(self) -> dict[int, tuple[str, ...]]:
         """Waves by number; before there is a plan, whom the selection names, as wave 0."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 from lamplighter.engine.provenance import code_digest
-from lamplighter.errors import MalformedError
+from lamplighter.errors import MalformedError, NotApprovedError
 from lamplighter.model.canonical import canonical, parse, sha256
 from lamplighter.model.envelope import MAX_LINE
 from lamplighter.model.outcome import RunState
@@ -103,6 +103,22 @@ def stage_for(runbook: Runbook, site: Site, store: Store, now: int) -> InForce:
     if function is None:
         return InForce(Stage.INTERNAL, f"no function in responsibilities.yaml claims {runbook.id}")
     return stage_of(function, site, store, {runbook.id: runbook}, now)
+
+
+def may_look(runbook: Runbook, site: Site, store: Store, now: int) -> Stage:
+    """The stage a run is in, which looks at something.
+
+    Raises:
+        NotApprovedError: the function is not handed over so far; nothing was looked at.
+    """
+    found = stage_for(runbook, site, store, now)
+    if not found.stage.may_look:
+        raise NotApprovedError(
+            f"{runbook.function} is in stage {found.stage} ({found.why}): the MSP's runs refuse",
+            where=site.name, changed="Nothing was looked at",
+            advice=f"lamplighter matrix {site.name} says who does it",
+        )
+    return found.stage
 
 
 def demote_after(

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from lamplighter.engine.gatekeeper import POLICY_SECONDS
 from lamplighter.engine.journal import Journal
+from lamplighter.engine.provenance import code_of
 from lamplighter.engine.stages import stage_for
 from lamplighter.errors import NotApprovedError, SiteError, StoreError, WindowClosedError
 from lamplighter.model.calendar import told
+from lamplighter.model.inventory import Host
+from lamplighter.model.outcome import RunState
 from lamplighter.model.plan import Plan, Window
 from lamplighter.model.runbook import ChangeType, Runbook
 from lamplighter.model.stage import InForce, Stage
@@ -67,6 +70,18 @@ class Terms:
                 self._last = (at, InForceNow(site, self._runbook.function, stage))
             return self._last[1]
 
+    def ends(self, plan: Plan) -> tuple[RunState, str] | None:
+        """How a run ends at its gate, and why, when no signature would help; None when one might.
+
+        Raises:
+            NotApprovedError: the site or the stage cannot be read.
+        """
+        terms = self.now()
+        if not terms.stage.stage.may_change:
+            return RunState.PLANNED, terms.limits
+        why = other_code(plan, self._runbook)
+        return (RunState.EXPIRED, why) if why else None
+
     def allow(self, plan: Plan, hosts: Sequence[str], now: int, *, wave: bool) -> None:
         """Raise unless stage and calendar let these hosts be changed now.
 
@@ -82,6 +97,8 @@ class Terms:
         terms = self.now()
         if not terms.stage.stage.may_change:
             raise NotApprovedError(terms.limits, where=plan.run)
+        if why := other_code(plan, self._runbook):
+            raise NotApprovedError(why, where=plan.run)
         if plan.change_type == ChangeType.STANDARD and terms.stage.stage is not Stage.DELEGATED:
             raise NotApprovedError(
                 f"{terms.function} is {terms.stage.stage} by now ({terms.stage.why}): every run is signed "
@@ -91,6 +108,13 @@ class Terms:
         why = closed(terms.site, plan, hosts, now, minutes)
         if why:
             raise WindowClosedError(why, where=plan.run)
+
+
+def other_code(plan: Plan, runbook: Runbook) -> str:
+    """Why this process may not carry a plan out: its code is not what was signed; empty when it is."""
+    if plan.code == code_of(runbook):
+        return ""
+    return "the code of this runbook is not the code that the plan was made and signed with; plan it anew"
 
 
 def await_window(journal: Journal, window: Window, now: float) -> int:
@@ -112,6 +136,13 @@ def await_window(journal: Journal, window: Window, now: float) -> int:
     if waits:
         journal.record("window-opened", opens=window.opens)
     return 0
+
+
+def missed(site: Site, hosts: Sequence[Host], window: Window, now: float) -> str:
+    """That a window has closed, and when the next one opens."""
+    later = site.calendar.common(hosts, now)
+    again = f"; the next one opens {told(later.begins, site.time_zone)}" if later and later.begins else ""
+    return f"its window closed {told(window.closes, site.time_zone)}{again}"
 
 
 def closed(site: Site, plan: Plan, hosts: Sequence[str], now: int, minutes: int) -> str:

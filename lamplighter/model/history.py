@@ -46,6 +46,7 @@ class History:
         bound: host to the parts of what its plan is bound to (`lamplighter.engine.binding`).
         approvals: approval lines received, in order.
         claims: what came with them and cannot be known: who, which decision, why.
+        surveyed: whether it began to look at its targets.
         asked, answered: numbers of the gate's questions and answers.
         looked: how many of the lines left in the store the run knew when it asked last.
         passed: whether the gate was last found open.
@@ -70,6 +71,7 @@ class History:
     approvals: list[str] = field(default_factory=list)
     against: set[str] = field(default_factory=set)
     claims: list[Mapping[str, Json]] = field(default_factory=list)
+    surveyed: bool = False
     asked: int = 0
     answered: int = 0
     looked: int = 0
@@ -107,6 +109,10 @@ class History:
         if self.sleeping:
             return str(Phase.WINDOW)
         return str(Phase.ROLLING_OUT if self.passed or self.started else Phase.PLANNING)
+
+    def _on_survey(self, record: Record) -> None:
+        del record
+        self.surveyed = True
 
     def _on_facts(self, record: Record) -> None:
         self.facts[record.fields["host"]] = record.fields["relevant"]

@@ -2,7 +2,7 @@
 
 What was shown is what was approved is what runs. The digest covers the exact hosts, their order in
 waves, the exact steps with their arguments, the facts they came from, the gate, the limits, who asked,
-the code's version, and a nonce. A plan names its run, so it can be carried out by that run only.
+the code's version and digest, and a nonce. A plan names its run, so it can be carried out by that run only.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Order:
         selection: the host pattern as given.
         change_ref: the ticket or change number as given.
         options: the operation's options.
-        code: version of the code that made the plan.
+        code: version and digest of the code that made the plan, and alone may carry it out.
         gate: the runbook's gate, tightened by the site.
         limits, waves: the runbook's, as the site overrides them.
         change: ITIL change type of this run.

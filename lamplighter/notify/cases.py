@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lamplighter.engine.gatekeeper import count_dropped, plan_key
+from lamplighter.engine.opening import CLAIMED, SIGNED
 from lamplighter.errors import LedgerError, MalformedError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.canonical import MAX_BYTES
@@ -65,6 +66,15 @@ class Case:
     def requester(self) -> str:
         """The id of who asked for it."""
         return str(self.records[0].get("requester", "")) if self.records else ""
+
+    @property
+    def askers_own(self) -> bool:
+        """Whether it ended before it looked at a target, as a typo ends one: it concerns who asked alone.
+
+        A schedule is nobody who could hear of it.
+        """
+        known = str(self.records[0].get("known", "")) if self.records else ""
+        return known in {CLAIMED, SIGNED} and not self.history.surveyed
 
     @property
     def waits(self) -> bool:
@@ -143,4 +153,5 @@ def _ended(case: Case, state: RunState) -> Trouble | None:
         return None
     since = case.clocks.ended
     message = str(case.records[-1].get("message", ""))
-    return Trouble(case.run, Kind.ENDED, str(state), since, since if state in CLIMBING else None, message)
+    climbs = state in CLIMBING and not case.askers_own
+    return Trouble(case.run, Kind.ENDED, str(state), since, since if climbs else None, message)

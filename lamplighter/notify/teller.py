@@ -82,12 +82,16 @@ class Teller:
         return self._at_the_end(trouble, case, path) if trouble.kind is Kind.ENDED else signers
 
     def _at_the_end(self, trouble: Trouble, case: Case, path: EscalationPath) -> Sequence[Recipient]:
-        """Who asked, unless the path's first rung tells them anyway; at a quiet end that rung as well."""
+        """Who asked, unless the path's first rung tells them anyway; at a quiet end that rung as well.
+
+        What ended before a target was looked at concerns who asked, and nobody else.
+        """
         first = path.rungs[0].to if path.rungs and not path.rungs[0].after else ()
+        own = tuple(Recipient(one.id) for one in self.site.people if one.id == case.requester)
+        if case.askers_own and own:
+            return own
         there = {person.id for one in first for person in one.people(self.site.people)}
-        asked = tuple(
-            Recipient(one.id) for one in self.site.people if one.id == case.requester and one.id not in there
-        )
+        asked = tuple(one for one in own if one.person not in there)
         return asked if trouble.zero is not None else (*first, *asked)
 
     def _signers(self, case: Case) -> tuple[Recipient, ...]:

@@ -149,6 +149,15 @@ def test_who_has_no_address_is_named(post: MailServer, desk: Desk) -> None:
     assert len(post.mails) == 1
 
 
+def test_in_stage_shadow_users_are_counted_and_nobody_is_told(post: MailServer, desk: Desk) -> None:
+    shadow = Teller(desk.site, desk.rules, desk.outbox, desk.notify, lambda: desk.now, mail=False)
+    told = shadow.tell([user("jane"), user("john")])
+    assert str(told) == "stage shadow: 2 users would be told; nobody was"
+    assert not post.mails
+    assert not list(desk.outbox.entries())
+    assert desk.tell(user("jane")).sent == 1, "and are told when it ends"
+
+
 def test_those_who_run_things_hear_before_hundreds_of_users(post: MailServer, desk: Desk) -> None:
     post.stop()
     desk.tell(user("aaron"), user("abby"))
