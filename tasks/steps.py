@@ -22,7 +22,7 @@ from prefect.logging import get_run_logger
 from lamplighter import artifacts, orchestrator
 from lamplighter.derive.catalogue import named
 from lamplighter.derive.timetable import declared
-from lamplighter.engine.opening import Wanted, edited, open_request
+from lamplighter.engine.opening import Wanted, open_request
 from lamplighter.engine.replanning import deltas
 from lamplighter.engine.reviews import open_reviews, overdue
 from lamplighter.engine.run import Run
@@ -37,6 +37,7 @@ from lamplighter.model.clocks import clock_lines, read_clocks
 from lamplighter.model.envelope import pasted
 from lamplighter.model.gate import GateResult
 from lamplighter.model.operation import Operation
+from lamplighter.model.options import started_with
 from lamplighter.model.outcome import HostOutcome, RunState, Terminal
 from lamplighter.model.plan import Plan
 from lamplighter.model.review import Due
@@ -131,7 +132,7 @@ def open_run(
     wanted = Wanted(
         run_id, runbook, operation, hosts, change_ref, requester, emergency,
         _schedule(runbook, started) if started.schedule else None, override, started.due, replans,
-        str(started.flow_run),
+        str(started.flow_run), started_with(named(runbook.id).runbook, started.parameters),
     )
     orchestrator.label(started.flow_run, run_id, _tags(runbook, site, emergency=emergency))
     place = load_site_named(site)
@@ -139,7 +140,7 @@ def open_run(
     if alarm := warning(place, store, time.time()):
         get_run_logger().warning("%s", alarm)
     request = open_request(wanted, place, store, int(time.time()))
-    if changed := edited(wanted, request):
+    if changed := wanted.differs(request):
         get_run_logger().warning("the ledger counts, and not what was changed since: %s", ", ".join(changed))
     with (
         Ledger.open(store, run_id, place.name) as ledger,

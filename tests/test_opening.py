@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lamplighter.engine.opening import Wanted, edited, open_request
+from lamplighter.engine.opening import Wanted, open_request
 from lamplighter.engine.reviews import due_of, head_of, keep_review, open_reviews, overdue, review_of
 from lamplighter.engine.run import Run
 from lamplighter.errors import LedgerError, NotApprovedError, SelectionError
@@ -32,7 +32,15 @@ from lamplighter.model.standing import Standing, Uses, Widening
 from lamplighter.site import Site, load_site
 from tests.enginekit import ASHA, KIRAN, PRIYA, RUNBOOK, SITE, Bump, Lab, Make, finish, labs
 
-ASKED = Asked(SITE, "bump-version", "all", {"target": 2})
+ASKED = Asked(SITE, "bump-version", {
+    "hosts": "all", "change_ref": "", "emergency": False, "override": "", "replans": "", "target": 2,
+})
+
+
+def asking(asked: Asked = ASKED, **changes: object) -> Asked:
+    return replace(asked, parameters={**asked.parameters, **changes})
+
+
 
 
 @pytest.fixture
@@ -54,7 +62,10 @@ def opened(lab: Lab, requester: str = PRIYA, run: str = "bump-1", **wanted: Any)
     """As `tasks.steps.open_run` does, without Prefect."""
     site = load_site(lab.path)
     operation = wanted.pop("operation", Bump())
-    started = Wanted(run, RUNBOOK, operation, requester=requester, **wanted)
+    said = {name: wanted.get(name, value) for name, value in ASKED.parameters.items()}
+    started = Wanted(
+        run, RUNBOOK, operation, requester=requester, parameters={**said, **operation.options()}, **wanted
+    )
     request = open_request(started, site, lab.store, int(lab.clock.time()))
     with (
         Ledger.open(lab.store, run, SITE, clock=lab.clock.time) as ledger,
@@ -133,10 +144,13 @@ def test_a_request_serves_one_run(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("asked", "named"), [
-    (replace(ASKED, selection="a"), "selection"),
-    (replace(ASKED, options={"target": 3}), "target"),
-    (replace(ASKED, change_ref="CHG-1"), "change_ref"),
-    (replace(ASKED, emergency=True), "emergency"),
+    (asking(hosts="a"), "hosts"),
+    (asking(target=3), "target"),
+    (asking(change_ref="CHG-1"), "change_ref"),
+    (asking(emergency=True), "emergency"),
+    (asking(override="because"), "override"),
+    (asking(replans="bump-0"), "replans"),
+    (asking(deliver_to="me"), "deliver_to"),
     (replace(ASKED, site="other"), "site"),
     (replace(ASKED, runbook="patch-linux"), "runbook"),
 ])
@@ -172,10 +186,10 @@ def test_parameters_that_were_edited_later_count_for_nothing(lab: Lab) -> None:
     with opened(lab, change_ref="CHG-1") as run:
         planned(run)
     with opened(lab, KIRAN, hosts="a", operation=Bump(9), change_ref="x") as run:
-        assert run.request.asked == replace(ASKED, change_ref="CHG-1")
+        assert (run.request.change_ref, run.request.selection) == ("CHG-1", "all")
         assert run.request.requester.id == PRIYA
         wanted = Wanted("bump-1", RUNBOOK, Bump(9), "a", "CHG-1")
-        assert edited(wanted, run.request) == ("selection", "target")
+        assert wanted.differs(run.request) == ("hosts", "target")
         lab.approve(run)
         assert run.check_gate().passed
         assert finish(run).message == "2 changed"
@@ -303,13 +317,13 @@ def test_a_standing_approval_that_cannot_be_read_is_a_mistake_of_the_site(lab: L
 # --- emergencies ----------------------------------------------------------------------------------
 
 
-URGENT = replace(ASKED, emergency=True)
+URGENT = asking(emergency=True)
 
 
 def emergency(lab: Lab, name: str = "bump-1") -> None:
     """One that passes, to a version of its own."""
     target = int(name.rpartition("-")[2]) + 1
-    line = asks(lab, asked=replace(URGENT, options={"target": target}))
+    line = asks(lab, asked=asking(URGENT, target=target))
     with opened(lab, line, name, emergency=True, operation=Bump(target)) as run:
         assert planned(run).plan().change_type == "emergency"
         assert not run.check_gate().passed

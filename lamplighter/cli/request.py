@@ -10,17 +10,15 @@ from typing import Annotated
 import typer
 
 from lamplighter.cli.common import STARTED, AsJson, SiteName, console, print_json, started, the_site
-from lamplighter.cli.plan import operation_of
 from lamplighter.derive.catalogue import named
 from lamplighter.derive.prefect_yaml import offered
-from lamplighter.engine.drafting import Request
 from lamplighter.engine.targets import targets_of
-from lamplighter.errors import NotApprovedError
+from lamplighter.errors import NotApprovedError, SelectionError
 from lamplighter.model.attest import Code
 from lamplighter.model.envelope import folded
-from lamplighter.model.plan import Requester
-from lamplighter.model.request import NAMESPACE, SignedRequest, authenticate
-from lamplighter.model.runbook import On
+from lamplighter.model.options import REQUESTER, parameters_of, started_with
+from lamplighter.model.request import NAMESPACE, Asked, SignedRequest, authenticate
+from lamplighter.model.runbook import Runbook
 from lamplighter.signing import sign_line, signer_of
 from lamplighter.site import Site
 from lamplighter.timespan import seconds
@@ -34,7 +32,7 @@ def request(
     site: SiteName = "",
     hosts: Annotated[str, typer.Option(help="an Ansible host pattern: web, prod:!db1")] = "all",
     option: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="an option of the runbook")
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="any other field of its form")
     ] = None,
     change_ref: Annotated[str, typer.Option(help="ticket or change number")] = "",
     reason: Annotated[str, typer.Option(help="one line, kept with the request")] = "",
@@ -51,24 +49,45 @@ def request(
     entry, place, key = named(runbook), the_site(site), key.expanduser()
     signer = signer_of(key, place.signers)
     targets_of(entry.runbook, place).select(hosts)
-    operation = operation_of(entry.runbook, option or [])
-    wanted = Request(
-        entry.runbook, place, operation, Requester(""), hosts, change_ref, emergency=emergency
+    asked = _asked(
+        entry.runbook, place, option or [], hosts=hosts, change_ref=change_ref, emergency=emergency
     )
     now = int(time.time())
     signed = SignedRequest(
-        wanted.asked, signer, now, now + seconds(valid_for), secrets.token_hex(16),
+        asked, signer, now, now + seconds(valid_for), secrets.token_hex(16),
         reason,
     )
     line = sign_line(signed.to_bytes(), key, NAMESPACE)
     _check(line, signed, place, now)
-    if print_only or entry.runbook.on is On.ACCOUNTS:  # who called is for the form to ask
+    if print_only:
         if as_json:
             print_json({"runbook": runbook, "site": place.name, "requester": signer, "line": line})
         else:
             typer.echo(folded(line))
         return
-    _start(deployment or offered(place, runbook), wanted, line, as_json=as_json)
+    _start(deployment or offered(place, runbook), asked, line, as_json=as_json)
+
+
+def _asked(
+    runbook: Runbook, place: Site, pairs: list[str], *, hosts: str, change_ref: str, emergency: bool
+) -> Asked:
+    """Everything the flow will be started with, as typed and by default.
+
+    Raises:
+        SelectionError: a parameter is unknown, ill-typed or missing; all of them are named.
+    """
+    if runbook.start is None:
+        raise SelectionError(f"{runbook.id} has no flow that could be started", changed="Nothing was signed")
+    choices = parameters_of(runbook.start).without(REQUESTER)
+    about = {
+        "hosts": hosts, "account": hosts, "change_ref": change_ref, "ticket": change_ref, "site": place.name,
+    }
+    given = choices.read(pairs) | {name: value for name, value in about.items() if name in choices.types}
+    if emergency:
+        given["emergency"] = True
+    missing = sorted(choices.required - set(given))
+    choices.require(given, (f"{name} is missing (write --set {name}=...)" for name in missing))
+    return Asked(place.name, runbook.id, started_with(runbook, given))
 
 
 def _check(line: str, signed: SignedRequest, place: Site, now: int) -> None:
@@ -82,15 +101,11 @@ def _check(line: str, signed: SignedRequest, place: Site, now: int) -> None:
         )
 
 
-def _start(deployment: str, wanted: Request, line: str, *, as_json: bool) -> None:
+def _start(deployment: str, asked: Asked, line: str, *, as_json: bool) -> None:
     from lamplighter import orchestrator  # noqa: PLC0415 - Prefect takes 2 s to import
 
-    asked = wanted.asked
-    run = orchestrator.start(deployment, {
-        **asked.options, "site": asked.site, "hosts": asked.selection, "change_ref": asked.change_ref,
-        "requester": line, "emergency": asked.emergency,
-    })
-    name = orchestrator.run_of(wanted.runbook.id, run)
+    run = orchestrator.start(deployment, {**asked.parameters, REQUESTER: line})
+    name = orchestrator.run_of(asked.runbook, run)
     begun = started(name, asked.site, str(run.id), orchestrator.page(run.id))
     if as_json:
         print_json(begun)

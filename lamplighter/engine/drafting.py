@@ -21,7 +21,7 @@ from lamplighter.model.operation import Operation
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import HostPlan, Plan, Requester, Window
 from lamplighter.model.planning import BOTH_PARTIES, Order, build_plan
-from lamplighter.model.request import MAX_REFERENCE, Asked
+from lamplighter.model.request import MAX_REFERENCE
 from lamplighter.model.runbook import ChangeType, Runbook
 from lamplighter.model.stage import Stage
 from lamplighter.model.text import recordable
@@ -65,14 +65,6 @@ class Request:
     def targets(self) -> Targets:
         """What the runbook is about here."""
         return targets_of(self.runbook, self.site)
-
-    @property
-    def asked(self) -> Asked:
-        """What a signed request must say."""
-        return Asked(
-            self.site.name, self.runbook.id, self.selection, self.operation.options(), self.change_ref,
-            self.emergency,
-        )
 
     def __post_init__(self) -> None:
         """People type these on any keyboard: an accent of its own must not keep a run from being recorded."""

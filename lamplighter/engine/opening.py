@@ -2,13 +2,13 @@
 
 What a flow is started with was typed by somebody, or written into Prefect's database by anybody. So a run
 that was opened before is taken from its own ledger, whatever the parameters say by now; and a requester is
-a fact only when the request is signed for exactly this: site, runbook, hosts, options, reference, urgency.
+a fact only when the request is signed for exactly this: every parameter that the flow was started with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from lamplighter.engine.drafting import Request
@@ -22,7 +22,7 @@ from lamplighter.model.envelope import pasted, read_line
 from lamplighter.model.operation import Operation
 from lamplighter.model.options import options_of
 from lamplighter.model.plan import Requester
-from lamplighter.model.request import SignedRequest, authenticate, read_request
+from lamplighter.model.request import Asked, SignedRequest, authenticate, read_request
 from lamplighter.model.runbook import Runbook
 from lamplighter.site import Site
 from lamplighter.store import Store
@@ -47,6 +47,8 @@ class Wanted:
         due: when it should have begun, seconds since the epoch; 0: now.
         replans: id of the earlier run whose leftovers are taken up; empty for none.
         flow_run: Prefect's id of the run, in full.
+        parameters: everything the flow was started with but the requester, defaults written out; what a
+            signed request must say.
     """
 
     run: str
@@ -61,6 +63,15 @@ class Wanted:
     due: int = 0
     replans: str = ""
     flow_run: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def differs(self, request: Request) -> tuple[str, ...]:
+        """Names in which this is not what a run was opened with."""
+        mine = {"hosts": self.hosts, "change_ref": self.change_ref, "emergency": self.emergency,
+                **self.operation.options()}
+        theirs = {"hosts": request.selection, "change_ref": request.change_ref,
+                  "emergency": request.emergency, **request.operation.options()}
+        return tuple(sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)))
 
 
 def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
@@ -100,15 +111,6 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
     return request
 
 
-def edited(wanted: Wanted, request: Request) -> tuple[str, ...]:
-    """What somebody changed about a run after it was opened; it has no effect."""
-    started = Request(
-        wanted.runbook, request.site, wanted.operation, request.requester, wanted.hosts, wanted.change_ref,
-        emergency=wanted.emergency,
-    )
-    return request.asked.differs(started.asked)
-
-
 def _reopened(wanted: Wanted, site: Site, opened: Record) -> Request:
     said = opened.fields
     try:
@@ -132,8 +134,9 @@ def _with_requester(request: Request, wanted: Wanted, store: Store, now: int) ->
         return replace(request, requester=Requester(f"schedule:{wanted.schedule(site)}", SCHEDULE))
     if named and "@" not in named:  # a person's id has one, a signed line cannot
         line = pasted(named)[0]
-        signed = _authenticated(line, request, wanted.run, store, now)
-        return replace(request, requester=Requester(signed.requester, SIGNED), signed=line)
+        signed = _authenticated(line, wanted, site, store, now)
+        due = max(request.due, signed.not_before) if request.due else 0  # the API sets it; nobody signed it
+        return replace(request, requester=Requester(signed.requester, SIGNED), signed=line, due=due)
     people = [person.id for person in site.people if not person.left]
     if named in people:
         return replace(request, requester=Requester(named, CLAIMED))
@@ -143,12 +146,13 @@ def _with_requester(request: Request, wanted: Wanted, store: Store, now: int) ->
     )
 
 
-def _authenticated(line: str, request: Request, run: str, store: Store, now: int) -> SignedRequest:
+def _authenticated(line: str, wanted: Wanted, site: Site, store: Store, now: int) -> SignedRequest:
     """The signed request, used up by this run."""
-    found = authenticate(line, request.asked, request.site.trust, now, {}, run)
+    started = Asked(site.name, wanted.runbook.id, wanted.parameters)
+    found = authenticate(line, started, site.trust, now, {}, wanted.run)
     if isinstance(found, SignedRequest):
         try:
-            store.put_new(f"requests/used/{found.id}", run.encode())
+            store.put_new(f"requests/used/{found.id}", wanted.run.encode())
         except ExistsError:
             found = Code.USED
         else:
@@ -156,7 +160,7 @@ def _authenticated(line: str, request: Request, run: str, store: Store, now: int
     why = _WHY.get(found, str(found))
     if found is Code.WRONG_DIGEST:
         asked = read_request(read_line(line).statement).asked
-        why += f"; they differ in: {', '.join(asked.differs(request.asked))}"
+        why += f"; they differ in: {', '.join(asked.differs(started))}"
     raise NotApprovedError(
         f"the signed request does not count ({found}): {why}", changed="Nothing was changed",
         advice="Sign it anew with `lamplighter request`, or name the requester's id instead",

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from lamplighter.model.runbook import Runbook
 
 
+REQUESTER = "requester"
+"""The parameter that says who asks: the one thing a signed request cannot hold, for it holds the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wrong:
     """A choice that is none. Attributes: name; what is wrong; what to write instead."""
@@ -108,6 +112,20 @@ def parameters_of(function: Callable[..., Any]) -> Choices:
     parameters = inspect.signature(function).parameters
     needed = (name for name, one in parameters.items() if one.default is inspect.Parameter.empty)
     return Choices({name: hints.get(name, Any) for name in parameters}, frozenset(needed))
+
+
+def started_with(runbook: Runbook, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything a runbook's flow is started with, defaults written out, but the requester.
+
+    Args:
+        runbook: as the catalogue has it.
+        given: some of the parameters.
+    """
+    if runbook.start is None:
+        return {name: value for name, value in given.items() if name != REQUESTER}
+    parameters = inspect.signature(runbook.start).parameters
+    filled = {name: one.default for name, one in parameters.items() if one.default is not one.empty}
+    return {name: value for name, value in (filled | dict(given)).items() if name != REQUESTER}
 
 
 def options_of(runbook: Runbook) -> Choices:

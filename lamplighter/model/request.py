@@ -7,7 +7,7 @@ is RFC 8785 JSON, signed in the namespace `lamplighter-request@v1`, and carried 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.attest import Code, Trust, attest, person_of
@@ -25,24 +25,23 @@ class Asked:
     """What a run is asked to do.
 
     Attributes:
-        site, runbook, selection: where, what, and on which hosts.
-        options: the runbook's, all of them.
-        change_ref: ticket or change number; may be empty.
-        emergency: whether it is to run as an emergency change.
+        site, runbook: where, and what.
+        parameters: everything the runbook's flow is started with, defaults written out, but the requester:
+            what is not signed somebody else could choose.
     """
 
     site: str
     runbook: str
-    selection: str
-    options: Mapping[str, Json] = field(default_factory=dict)
-    change_ref: str = ""
-    emergency: bool = False
+    parameters: Mapping[str, Json] = field(default_factory=dict)
 
     def differs(self, other: Asked) -> tuple[str, ...]:
-        """Names of the fields in which the two are not the same, options one by one: `packages`."""
-        names = [one.name for one in fields(self) if one.name != "options"]
-        found = [name for name in names if getattr(self, name) != getattr(other, name)]
-        mine, theirs = ({name: canonical(value) for name, value in asked.options.items()}
+        """Names in which the two are not the same: `packages`.
+
+        Raises:
+            MalformedError: a value has no canonical form.
+        """
+        found = [name for name in ("site", "runbook") if getattr(self, name) != getattr(other, name)]
+        mine, theirs = ({name: canonical(value) for name, value in asked.parameters.items()}
                         for asked in (self, other))
         return (*found, *sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)))
 
@@ -86,8 +85,7 @@ def read_request(data: bytes) -> SignedRequest:
     """
     what = Fields(data, VERSION, "the request", limit=MAX_LINE)
     asked = Asked(
-        what.text("site"), what.text("runbook"), what.text("selection"), what.mapping("options"),
-        what.text("change_ref", most=MAX_REFERENCE, empty=True), what.flag("emergency"),
+        what.text("site"), what.text("runbook"), what.mapping("parameters"),
     )
     start, end = what.span()
     request = SignedRequest(

@@ -55,7 +55,7 @@ STATEMENTS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "request": (
         request.read_request,
         request.SignedRequest(
-            request.Asked("demo", "patch-linux", "all", {"packages": "all"}),
+            request.Asked("demo", "patch-linux", {"hosts": "all", "packages": "all"}),
             "a@x.example",
             1,
             9,

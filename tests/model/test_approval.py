@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,7 +167,7 @@ def test_hidden_characters_are_spelled_out() -> None:
 
 # --- signed requests and standing approvals ------------------------------------------------------------
 
-ASKED = Asked("demo", "patch-linux", "web", {"packages": "all"})
+ASKED = Asked("demo", "patch-linux", {"hosts": "web", "packages": "all", "emergency": False})
 TRUST: Trust = make_policy({}, make_plan({}))
 
 
@@ -199,8 +200,13 @@ def test_a_request_that_does_not_count_says_why() -> None:
     assert ask(request(), NOW - 1) is Code.NOT_YET_VALID
     assert ask(request(), NOW + 600) is Code.EXPIRED
     assert ask(request(), used={"request-1": "run-2"}) is Code.USED
-    assert ask(request(), asked=Asked("demo", "patch-linux", "all", ASKED.options)) is Code.WRONG_DIGEST
-    assert ask(request(), asked=Asked("demo", "patch-linux", "web", {})) is Code.WRONG_DIGEST
+    for other in (
+        replace(ASKED, site="other"), replace(ASKED, runbook="reboot"), replace(ASKED, parameters={}),
+        replace(ASKED, parameters={**ASKED.parameters, "hosts": "all"}),
+        replace(ASKED, parameters={**ASKED.parameters, "override": "because"}),
+        replace(ASKED, parameters={**ASKED.parameters, "emergency": 0}),
+    ):
+        assert ask(request(), asked=other) is Code.WRONG_DIGEST
 
 
 def test_requests_and_standing_approvals_come_back_as_they_were() -> None:
