@@ -75,7 +75,7 @@ def test_a_signed_request_is_a_fact_and_serves_once(desk: Desk) -> None:
     assert state == "Failed"
     assert "it started another run already" in message
     other = desk.api.start("all-weekly", hosts="all", requester=line, change_ref="CHG-9")
-    assert "differ in: selection" in desk.ended(other)[1]
+    assert "differ in: hosts" in desk.ended(other)[1]
     desk.api.answer(flow_run, decision="reject", reason="enough")
     assert desk.ended(flow_run)[0] == "Rejected"
     assert [desk.records(other), desk.records(again)] == [[], []]
