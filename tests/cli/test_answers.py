@@ -200,7 +200,8 @@ def test_without_prefect_one_sentence_and_no_server_of_its_own(place: Place, how
     plan, key = place.waiting(), str(place.keys[ASHA])
     words = {
         "approve": [plan.run, "--key", key, "--yes"], "resume": [plan.run],
-        "request": ["patch-linux", "--key", key], "worker": ["--pool", "msp"],
+        "request": ["patch-linux", "--key", key, "--deployment", "patch-linux/web"],
+        "worker": ["--pool", "msp"],
     }[command]
     address, why = NO_PREFECT[how]
     home = place.lab.folder / "home"
