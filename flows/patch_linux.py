@@ -3,16 +3,19 @@
 What it touches:
     - Installs newer versions of packages from the repositories a host already has. Packages that have to be
       removed or added on the way stand in the plan; nothing else is removed or added, and no repository is.
-    - Keeps configuration files that were edited.
-    - Restarts services whose files were replaced, and reboots a host when its packages ask for it and
-      `reboot` allows it.
-    - Reads: installed packages, holds, package locks, free space, failed services, the boot id.
+    - With `packages=security` every fix is taken by name from a security archive, and apt adds what it needs
+      at the host's own pins; the plan says which these are.
+    - Keeps configuration files that were edited, and does not bring back those that were deleted.
+    - Packages restart their own services. What still runs replaced code afterwards is said, and not
+      restarted; the host is rebooted when its packages ask for it and `reboot` allows it.
+    - Reads: installed packages and where they come from, holds and pins, package locks, free space, failed
+      services, the boot loader's pin, the boot id.
 
 Evidence:
     - For each host the packages with their versions before and after, the exit codes of apt and dpkg, and
       the boot ids around a reboot.
-    - The services that failed before and those that fail afterwards; the host variable `lamplighter_probes`
-      adds checks of your own.
+    - The services that failed before and those that fail afterwards, and those that still run the code they
+      had before; the host variable `lamplighter_probes` adds checks of your own.
     - The signed plan, every intent and every outcome, in the run's ledger: `lamplighter verify`.
 
 Taking it back:
@@ -20,17 +23,41 @@ Taking it back:
     security repository keeps no old versions: without a snapshot or mirror that does, restore the host.
 
 Edge cases:
-    - Another program holds the package lock, such as unattended-upgrades: it is waited for, and then the
+    - "No security updates are waiting" names the security archive and the day its index was made. It is
+      said only of packages that archive covers; the rest are counted and named, each with the reason: offered
+      by no archive any more, newer here than anywhere, from backports or a vendor, a component or
+      architecture without a security archive, a kernel without the package that brings newer ones.
+    - A host is `refused` when no security archive of its release is configured, when it is unsigned, could not
+      be looked at, or stands still: its index is older than 7 days (`lamplighter_archive_days`). What the
+      site bought or rebuilt counts as security when the inventory says so:
+      `lamplighter_security_archives: ["origin=Freexian,codename=${distro_codename}-lts"]`, in the words of
+      unattended-upgrades' `Origins-Pattern`.
+    - Another archive that could not be looked at (no subscription, unknown or expired key, renamed) does not
+      stop security updates: it is named, with the file it stands in and what mends it.
+    - Updates from archives that mark nothing as security are named with their archive; whether one of them
+      is a fix is for people to know. `packages=all` takes them.
+    - What the host's owner decided is left alone and shown: holds, pins, a pinned kernel in the boot loader.
+      Packages excluded from unattended-upgrades may be planned, and the approver is told.
+    - Settings that would make apt rehearse only, ignore holds, take unsigned packages or replace
+      configuration files are set back in every call, and named.
+    - What would fail is refused beforehand: a statoverride for a user or group that is gone, dpkg's scripts
+      on a noexec mount that no hook remounts, a root that is lost at the next boot, too little room, also in
+      `/boot` for one more initial ramdisk.
+    - Services that may not start (policy-rc.d, a diverted invoke-rc.d): planned, and said to be installed but
+      not in use.
+    - Another program holds a lock of apt or dpkg, such as unattended-upgrades: it is waited for, and then the
       host is left alone as `refused`; nothing was changed.
     - dpkg was interrupted earlier: the host is `refused`, unless the run was started with `repair`.
     - A release that is not supported any more is said to be so: it has no updates, and that is not the same
-      as being up to date.
+      as being up to date. With Ubuntu Pro or extended support configured it is not called that.
     - The connection breaks while apt runs: apt goes on in a unit of its own on the host, which is asked how
       it ended. It is never started twice.
     - A package was held, or something was installed by hand since the plan: the host is `drifted` and is not
       touched.
     - A host does not come back from its reboot: it is waited for, then it counts against the budget, and the
-      run may halt before its next wave.
+      run may halt before its next wave. One that comes back with another kernel than it should is `failed`.
+    - Tried on real roots of Debian 11, 12 and 13 (apt 2.2, 2.6, 3.0). Ubuntu by its recorded words and by
+      archives made like its own, on Debian's apt; not on an Ubuntu host.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class Patching:
         settle = _seconds(host, "lamplighter_settle_seconds", DEFAULT_SETTLE_SECONDS)
         deadline = time.monotonic() + settle
         while True:
-            now = _state(session, "thorough")
+            now = _state(session)
             problems = apt_outcome.unhealthy(plan, now)
             if not problems or time.monotonic() >= deadline:
                 break
@@ -160,6 +160,7 @@ class Patching:
         }
         found = (*problems, *failing)
         summary = f"{len(found)} problems" if found else f"healthy; {len(probes)} own probes passed"
+        summary += apt_outcome.still_old(now)
         return Health(found, Evidence(summary, data))
 
 
@@ -356,8 +357,8 @@ def _prepare(host: Host, step: Step, session: Session) -> tuple[str, ...]:
     return tuple(sorted(name for name in step.args["install"] if name in auto or name in step.args["new"]))
 
 
-def _state(session: Session, *how: str) -> apt_outcome.State:
-    return apt_outcome.state(linux.read(session, "apt_state", *how, timeout=STATE_SECONDS))
+def _state(session: Session) -> apt_outcome.State:
+    return apt_outcome.state(linux.read(session, "apt_state", timeout=STATE_SECONDS))
 
 
 def _proof(host: Host, outcome: Outcome) -> Evidence:

@@ -26,7 +26,7 @@ MEND = "read /var/log/apt/term.log, mend what failed, then plan the host again w
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a host stands: the reading of `apt_state.sh`."""
+    """How a host stands: the reading of `apt_state.sh`; `old_code` names services that run replaced code."""
 
     boot_id: str
     kernels: Kernels
@@ -47,7 +47,7 @@ def state(reading: Reading) -> State:
         packages(reading["packages"].text), audit(reading["audit"].text),
         asks_for_reboot(reading["reboot"], kernel), services(reading["services"].text),
         tuple(line[:LINE] for line in history.lines[:HISTORY_LINES]) if not history.code else (),
-        tuple(line.split(":", 1)[1].strip() for line in reading["old_code"].lines if "-SVC:" in line),
+        tuple(dict.fromkeys(line.split()[0] for line in reading["old_code"].lines)),
     )
 
 
@@ -92,7 +92,7 @@ def judge_upgrade(step: Step, done: Completed | None, now: State) -> Outcome:
         count = len(step.args["install"]) + len(step.args["remove"])
         said = "" if ending == ENDED_WELL else f", although {ending}"
         many = "1 package is" if count == 1 else f"{count} packages are"
-        return _outcome(StepResult.OK, f"{many} as planned{said}", step, done, now)
+        return _outcome(StepResult.OK, f"{many} as planned{said}{still_old(now)}", step, done, now)
     if now.lock and done is None:
         said = f"{ending}, and {now.lock}: it may still be at work"
         return _outcome(StepResult.UNKNOWN, said, step, done, now)
@@ -134,6 +134,11 @@ def unhealthy(plan: HostPlan, now: State) -> tuple[str, ...]:
         said = f"it rebooted into kernel {now.kernels.running} although {now.kernels.newer} is installed"
         problems.append(f"{said}: look at the boot loader's default")
     return tuple(problems)
+
+
+def still_old(now: State) -> str:
+    """A half-sentence for what runs code that was replaced under it; empty when nothing does."""
+    return f"; still running the code they had before: {some(now.old_code)}" if now.old_code else ""
 
 
 ENDED_WELL = "apt ended well"
@@ -193,5 +198,6 @@ def _data(step: Step, done: Completed | None, now: State) -> Mapping[str, Json]:
         "before": {**step.args.get("from", {}), **step.args.get("remove", {})},
         "after": {name: now.packages.version(name) for name in concerned},
         "broken": dict(now.packages.broken), "audit": now.audit, "held": list(now.packages.held),
-        "history": list(now.history), "asks_for_reboot": None if now.asks is None else list(now.asks),
+        "history": list(now.history), "old_code": list(now.old_code)[:50],
+        "asks_for_reboot": None if now.asks is None else list(now.asks),
     }

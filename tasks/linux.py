@@ -212,8 +212,10 @@ def spaces(text: str) -> tuple[Space, ...]:
 
 # --- services -------------------------------------------------------------------------------------
 
-PASSING = re.compile(r"^(user@|user-runtime-dir@|session-|lamplighter-|run-|apt-daily|systemd-)")
-"""Units that come and go by themselves: their absence says nothing."""
+PASSING = re.compile(r"^(run-|apt-daily|systemd-)")
+"""Units that come and go by themselves: that one does not run says nothing; that it failed does."""
+SESSIONS = re.compile(r"^(user@|user-runtime-dir@|session-|lamplighter-)")
+"""Units of people who are logged in, and our own: neither says anything of the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +257,12 @@ def services(text: str) -> Services:
     for block in rest.split("\n\n"):
         unit = dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line)
         name = unit.get("Id", "")
-        if not name or PASSING.match(name):
+        if not name or SESSIONS.match(name):
             continue
         if unit.get("ActiveState") == "failed":
             failed.add(name)
         enabled = unit.get("UnitFileState") in {"enabled", "enabled-runtime", "generated", "linked"}
+        enabled = enabled and not PASSING.match(name)
         if name.endswith(".service") and unit.get("SubState") == "running" and enabled:
             running.add(name)
     return Services(tuple(sorted(running)), tuple(sorted(failed)))

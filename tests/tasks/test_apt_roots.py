@@ -60,7 +60,9 @@ def attempt(case: Given, scope: str, root: Root, session: RootSession) -> None:
     judge(case[scope], plan)
     if case.get("apply") == scope:
         same = {path: root.run(f"cat {path}").stdout for path in case.get("same", [])}
-        operation.apply(host, plan.step("upgrade"), session, f"unit-{scope}")
+        evidence = operation.apply(host, plan.step("upgrade"), session, f"unit-{scope}")
+        for pattern in case.get("told", ()):
+            assert re.search(pattern, evidence.summary), evidence
         assert operation.verify(host, plan, session).problems == ()
         for name, version in case["versions"].items():
             assert root.run(f"dpkg-query -W -f '${{Version}}' {name}").stdout == version
