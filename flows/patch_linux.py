@@ -27,8 +27,8 @@ Edge cases:
       said only of packages that archive covers; the rest are counted and named, each with the reason: offered
       by no archive any more, newer here than anywhere, from backports or a vendor, a component or
       architecture without a security archive, a kernel without the package that brings newer ones.
-    - A host is `refused` when no security archive of its release is configured, when it is unsigned, could not
-      be looked at, or stands still: its index is older than 7 days (`lamplighter_archive_days`). What the
+    - A host is `refused` when no security archive of its release is configured, when it is unsigned, could
+      not be looked at, or stands still: its index is older than 7 days (`lamplighter_archive_days`). What the
       site bought or rebuilt counts as security when the inventory says so:
       `lamplighter_security_archives: ["origin=Freexian,codename=${distro_codename}-lts"]`, in the words of
       unattended-upgrades' `Origins-Pattern`.
