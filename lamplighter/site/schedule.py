@@ -18,6 +18,8 @@ FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("day of week", 0, 7, DAYS),
 )
 ITEM = re.compile(r"(?:(?P<any>\*)|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d{1,4}))?", re.ASCII)
+LONGEST = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+"""Days of the months that have fewer than 31."""
 MAX_RRULE = 6500  # characters; Prefect takes no longer ones
 _AREAS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian",
           "Pacific")
@@ -60,7 +62,24 @@ def cron_problem(text: str) -> str:
         for item in field.split(","):
             if not _is_item(item, low, high, words):
                 return f"has `{item[:30]}` as its {name}, which is from {low} to {high}"
+    days, months = (_values(fields[place], *FIELDS[place][1:]) for place in (2, 3))
+    if not any(min(days) <= LONGEST.get(month, 31) for month in months):
+        return "never comes: no month that it names has such a day"  # nor do its weekdays, in Prefect
     return ""
+
+
+def _values(field: str, low: int, high: int, words: dict[str, int]) -> set[int]:
+    """The numbers a field without mistakes stands for."""
+    found: set[int] = set()
+    for item in field.split(","):
+        match = ITEM.fullmatch(item)
+        if match is None:
+            raise ValueError(f"{item!r} is no part of a cron rule")
+        first = low if match["any"] else _number(match["first"], words)
+        last = first if match["first"] and not match["step"] else high
+        last = _number(match["last"], words) if match["last"] else last
+        found |= set(range(first, last + 1, int(match["step"] or 1)))
+    return found
 
 
 def _is_item(item: str, low: int, high: int, words: dict[str, int]) -> bool:
@@ -87,4 +106,6 @@ def rrule_problem(text: str) -> str:
         rrulestr(text)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         return f"cannot be read: {error}"  # dateutil raises whatever its parser stumbles over
+    if "COUNT=" in text.upper() and "DTSTART" not in text.upper():
+        return "counts from 1 January 2020, where Prefect lets every rule begin: write UNTIL, or no end"
     return ""

@@ -105,6 +105,7 @@ def _bring_up() -> tuple[Sandbox, PrefectStack]:
     if not stack.runs("worker-msp"):
         stack.start_worker("msp")
     stack.deploy(site.prefect_yaml())
+    stack.prefect("deployment", "run", "escalate/every-5-minutes")  # so that somebody watches from the start
     return site, stack
 
 
