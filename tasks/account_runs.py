@@ -87,12 +87,8 @@ class AccountDesk:
 
     @property
     def guard(self) -> Guard:
-        """Whom the site lets be touched. A group that is both protected and VIP is protected."""
-        rules = self.directory.entry
-        return Guard(
-            tuple(rules.delegated), tuple(rules.denied), tuple(rules.protected_groups),
-            tuple(rules.vip.groups), rules.vip.rule == "internal-only",
-        )
+        """Whom the site lets be touched."""
+        return guard_of(self.directory.entry)
 
     @contextmanager
     def reach(self, site: Site) -> Iterator[Connect]:
@@ -211,6 +207,14 @@ def system_of(rules: DirectoryEntry) -> AccountSystem:
         step = frozenset(map(str, rules.kept_in_step))
         return OpenLdap(rules.default_policy or "", rules.groups or "", marks, step)
     return ActiveDirectory(marks)
+
+
+def guard_of(rules: DirectoryEntry) -> Guard:
+    """Whom a `directory.yaml` lets be touched. A group that is both protected and VIP is protected."""
+    return Guard(
+        tuple(rules.delegated), tuple(rules.denied), tuple(rules.protected_groups), tuple(rules.vip.groups),
+        rules.vip.rule == "internal-only",
+    )
 
 
 def remember_claims(run: Run) -> None:

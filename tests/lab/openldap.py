@@ -1,5 +1,6 @@
 """A real OpenLDAP with a password policy, on a loopback address of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab import ldif
@@ -38,7 +39,7 @@ directory {folder}/db
 maxsize 67108864
 sizelimit unlimited
 index objectClass,uid,mail,employeeNumber,member,entryUUID eq
-access to dn.subtree="{people}" attrs=userPassword by dn.exact="{service}" write by self =xw by anonymous auth
+access to dn.subtree="{people}" attrs=userPassword by dn.exact="{service}" =cw by self =xw by anonymous auth
 access to attrs=userPassword by self =xw by anonymous auth by * none
 access to dn.subtree="{people}" attrs=pwdReset,pwdAccountLockedTime
   by dn.exact="{service}" write by * read
@@ -53,13 +54,24 @@ ppolicy_use_lockout
 class OpenLdap(Daemon):
     """A slapd; see `Daemon`.
 
+    Args:
+        name, state_dir: see `Daemon`.
+        certified: the name in its certificate.
+        edit: makes of the lab's configuration the one that is wanted.
+        seed: LDIF records to begin with besides the lab's own; what nobody may write later can stand there.
+
     Attributes:
-        ca: the CA its certificate is of; the certificate carries `NAME`.
+        ca: the CA its certificate is of.
     """
 
-    def __init__(self, name: str, state_dir: Path) -> None:
+    def __init__(
+        self, name: str, state_dir: Path, edit: Callable[[str], str] = lambda text: text, seed: str = "",
+        certified: str = NAME,
+    ) -> None:
         super().__init__(name, state_dir)
         self.ca = self.state_dir / "ca.pem"
+        self.certified = certified
+        self._edit, self._seed = edit, seed.replace("changetype: add\n", "")
 
     @property
     def admin(self) -> ldif.Admin:
@@ -89,7 +101,7 @@ class OpenLdap(Daemon):
     def _start(self) -> None:
         require(["slapd", "slapadd", "ldapmodify", "setpriv"])
         folder = self.state_dir
-        Ca(folder, "Lab LDAP CA").issue(NAME)
+        Ca(folder, "Lab LDAP CA").issue(self.certified)
         ldif.write_secret(folder / "admin.secret", ADMIN_PASSWORD)
         (folder / "db").mkdir()
         values = {
@@ -97,9 +109,9 @@ class OpenLdap(Daemon):
             "service": SERVICE, "policy": DEFAULT_POLICY,
         }
         conf = folder / "slapd.conf"
-        conf.write_text(_CONF.format(**values), encoding="utf-8")
+        conf.write_text(self._edit(_CONF.format(**values)), encoding="utf-8")
         seed = folder / "seed.ldif"
-        seed.write_text(_seed(), encoding="utf-8")
+        seed.write_text(_seed() + self._seed, encoding="utf-8")
         run(["slapadd", "-q", "-f", conf, "-l", seed])
         self._run()
 

@@ -26,6 +26,7 @@ LDAPS, LDAP, KERBEROS = 636, 389, 88
 
 _REVISION = 1
 _SEED = Path(__file__).with_name("files") / "ad_seed.py"
+_ACES = _SEED.with_name("ad_aces.py")
 _SERVICES = "rpc, ldap, cldap, kdc"
 _CONF = """[global]
 netbios name = DC1
@@ -156,6 +157,17 @@ class SambaAd(Daemon):
         }
         self.admin.apply(ldif.add(dn, fields))
         return dn
+
+    def sid(self, dn: str) -> str:
+        """The objectSid of an account or group, as SDDL has it."""
+        login = dn.partition(",")[0].partition("=")[2]
+        conf = self.state_dir / "smb.conf"
+        text = run(["samba-tool", "user", "show", login, "--attributes=objectSid", "-s", conf])
+        return text.rpartition("objectSid: ")[2].strip()
+
+    def aces(self, *changes: str) -> None:
+        """Change access control lists; see `files/ad_aces.py` for the threes of arguments."""
+        run(["/usr/bin/python3", _ACES, self.state_dir / "smb.conf", *changes])
 
     def kinit(self, login: str, password: str, new: str = "") -> Kinit:
         """Log in by Kerberos, changing the password when that is asked and `new` is given."""
