@@ -202,7 +202,7 @@ def open_desk(site: Site, store: Store | None = None) -> AccountDesk:
 
 def system_of(rules: DirectoryEntry) -> AccountSystem:
     """The kind of directory a `directory.yaml` describes."""
-    marks = Marks({one.attribute: frozenset(map(str.lower, one.values)) for one in rules.disabled})
+    marks = Marks.of(rules.disabled)
     if rules.kind == "openldap":
         step = frozenset(map(str, rules.kept_in_step))
         return OpenLdap(rules.default_policy or "", rules.groups or "", marks, step)

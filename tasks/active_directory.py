@@ -145,7 +145,7 @@ class ActiveDirectory:
             admin_count=(entry.number("adminCount") or 0) != 0,
             built_in=_rid(entry.octets("objectSid")) in _BUILT_IN_USERS,
             service=tuple(_service(entry, control)),
-            disabled=bool(control & _DISABLED), expired=_has_expired(entry.number("accountExpires"), now),
+            disabled=bool(control & _DISABLED), expired=has_expired(entry.number("accountExpires"), now),
             locked=bool(control & _LOCKED), must_change=entry.number("pwdLastSet") == 0,
             ended=self.marks.found(entry), barred=_barred(entry, now), notes=tuple(_notes(entry)),
             lacking=tuple(_lacking(entry, access, token)),
@@ -367,7 +367,8 @@ def _unchangeable(control: int, access: Access | None, sids: frozenset[bytes]) -
     return ""
 
 
-def _has_expired(ticks: int | None, now: float) -> bool:
+def has_expired(ticks: int | None, now: float) -> bool:
+    """Whether an accountExpires is past (MS-ADA1 2.1)."""
     return ticks not in {None, 0, _NEVER} and ticks_to_epoch(ticks or 0) <= now
 
 

@@ -14,7 +14,6 @@ from lamplighter.errors import LamplighterError
 from lamplighter.model.address import pick_address
 from lamplighter.model.calendar import told
 from lamplighter.model.directory import Directory, all_of, equals, present
-from lamplighter.model.dn import within_any
 from lamplighter.model.escalation import default_path
 from lamplighter.model.notice import THROUGH, Notice, Occasion
 from lamplighter.model.party import Party
@@ -27,8 +26,12 @@ from lamplighter.site.notify import Notify, load_notify
 from lamplighter.store import open_store
 from lamplighter.transports.ldap import LdapTransport
 from tasks import active_directory, openldap
-from tasks.active_directory import ticks_to_epoch
-from tasks.openldap_state import ADMIN_LOCK, generalized_time
+from tasks.accounts import plain
+from tasks.active_directory import has_expired, ticks_to_epoch
+from tasks.judging import nobody
+from tasks.lines import Names, read_lines
+from tasks.openldap_state import ADMIN_LOCK, generalized_time, has_ended, has_shadow_ended
+from tasks.owners_marks import Marks
 
 DAY = 86400
 MOST = 100_000
@@ -59,7 +62,9 @@ class Expiring:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a round did. Attributes: unreached, logins; would, mails that a round in earnest would send."""
+    """What a round did. Attributes: unreached, logins; would, mails that a round in earnest would send; unknown,
+    what was not known, in sentences; the others count mails, left of users.
+    """
 
     sent: int = 0
     waiting: int = 0
@@ -67,6 +72,7 @@ class Told:
     unreached: tuple[str, ...] = ()
     left: int = 0
     would: int = 0
+    unknown: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -82,6 +88,7 @@ class Told:
             f"{self.sent} users told, {self.waiting} mails wait to be tried again, "
             f"{self.failed} mails failed, {len(self.unreached)} users without one mail address"
             f"{f' ({names}{more})' if names else ''}, {self.left} left for the next run"
+            + "".join(f"; {plain(one)}" for one in self.unknown[:SHOWN])
         )
 
 
@@ -97,57 +104,83 @@ def due_step(end: int, now: float, days: Iterable[int]) -> int:
     return min((step for step in days if left <= step), default=0) if left > 0 else 0
 
 
-def expiring(rules: DirectoryEntry, session: Directory, now: float) -> Iterator[Expiring]:
+def expiring(
+    rules: DirectoryEntry, session: Directory, now: float, unknown: list[str] | None = None
+) -> Iterator[Expiring]:
     """Everybody in the delegated OUs whose password expires within the longest step.
+
+    Args:
+        rules: the site's.
+        session: the directory's.
+        now: seconds since the epoch.
+        unknown: takes what keeps somebody's end from being known, and lines of the settings that name nobody.
 
     Raises:
         TransportError: the directory does not answer.
     """
-    find = _in_active_directory if rules.kind == "active-directory" else _in_openldap
+    ad, notes = rules.kind == "active-directory", [] if unknown is None else unknown
+    names: Names = active_directory.ActiveDirectory() if ad else openldap.OpenLdap()
+    find = _in_active_directory if ad else _in_openldap
     last = now + max(rules.expiring.days) * DAY
     for ou in rules.delegated:
-        for one in find(rules, session, ou):
-            if now < one.end <= last and not _is_excluded(one, rules.expiring.exclude):
-                yield one
+        for one in find(rules, session, ou, now, notes):
+            if now < one.end <= last:
+                lines = read_lines(rules.expiring.exclude, one.pin, names, session)
+                notes += [told for line in lines.empty if (told := nobody("exclude", line)) not in notes]
+                if not lines.hits:
+                    yield one
 
 
-def _is_excluded(one: Expiring, excluded: Iterable[str]) -> bool:
-    names = list(excluded)
-    return one.login.lower() in map(str.lower, names) or within_any(one.dn, (dn for dn in names if "=" in dn))
+def _in_active_directory(
+    rules: DirectoryEntry, session: Directory, ou: str, now: float, unknown: list[str]
+) -> Iterator[Expiring]:
+    """By msDS-UserPasswordExpiryTimeComputed (MS-ADTS 3.1.1.4.5.34), which knows fine-grained policies.
 
-
-def _in_active_directory(rules: DirectoryEntry, session: Directory, ou: str) -> Iterator[Expiring]:
-    """By msDS-UserPasswordExpiryTimeComputed (MS-ADTS 3.1.1.4.5.34), which knows fine-grained policies."""
-    del rules
+    Whom a reset would refuse as ended is not told.
+    """
+    del unknown  # the domain computes every end itself
     wanted = all_of(equals("objectCategory", "person"), equals("objectClass", "user"))
+    marks, computed = Marks.of(rules.disabled), "msDS-UserPasswordExpiryTimeComputed"
     names = (
-        "objectGUID", "sAMAccountName", "mail", "userAccountControl", "msDS-UserPasswordExpiryTimeComputed",
+        "objectGUID", "sAMAccountName", "mail", "userAccountControl", "accountExpires", computed,
+        *marks.attributes,
     )
     for entry in session.search(wanted, names, base=ou, most=MOST):
-        control, ticks = entry.number("userAccountControl"), entry.number(names[-1])
+        control, ticks = entry.number("userAccountControl"), entry.number(computed)
         if control is None or control & (_DISABLED | _NEVER_EXPIRES) or ticks in {None, 0, _NEVER}:
+            continue
+        if has_expired(entry.number("accountExpires"), now) or marks.found(entry):
             continue
         pin, login = active_directory.pin_of(entry), entry.text("sAMAccountName")
         mail = pick_address(entry.texts("mail"))
         yield Expiring(pin, entry.dn, login, mail, ticks_to_epoch(ticks or 0))
 
 
-def _in_openldap(rules: DirectoryEntry, session: Directory, ou: str) -> Iterator[Expiring]:
+def _in_openldap(
+    rules: DirectoryEntry, session: Directory, ou: str, now: float, unknown: list[str]
+) -> Iterator[Expiring]:
     """By pwdChangedTime and the policy's pwdMaxAge (draft-behera-ldap-password-policy-11 5.2.3, 5.3.2).
 
-    Whoever an administrator locked for good, or must change it at the next login anyway, is not told.
+    Whoever an administrator locked for good, whom a reset would refuse as ended, or who must change it at the
+    next login anyway, is not told.
     """
+    marks = Marks.of(rules.disabled)
     ages: dict[str, int] = {}
     wanted = all_of(equals("objectClass", "inetOrgPerson"), present("pwdChangedTime"))
     names = (
         "entryUUID", "uid", "mail", "pwdChangedTime", "pwdPolicySubentry", "pwdAccountLockedTime", "pwdReset",
+        "pwdEndTime", "pwdStartTime", "shadowExpire", *marks.attributes,
     )
     for entry in session.search(wanted, names, base=ou, most=MOST):
         if entry.text("pwdAccountLockedTime") == ADMIN_LOCK or entry.text("pwdReset") == "TRUE":
             continue
+        if has_ended(entry, now) or has_shadow_ended(entry, now) or marks.found(entry):
+            continue
         policy = entry.text("pwdPolicySubentry") or rules.default_policy or ""
         if policy not in ages:
             found = session.get(policy, ("pwdMaxAge",)) if policy else None
+            if policy and found is None:
+                unknown.append(f"the password policy {policy} (of {entry.dn}) is gone, or cannot be read")
             ages[policy] = (found.number("pwdMaxAge") or 0) if found else 0
         if ages[policy]:
             end = generalized_time(entry.text("pwdChangedTime")) + ages[policy]
@@ -241,18 +274,22 @@ def tell_everybody(
         )
     outbox = Outbox(open_store(site.store), clock, notify.give_up)
     try:
-        users = _read(directory, resolver, clock())
+        unknown: list[str] = []
+        users = _read(directory, resolver, clock(), unknown)
     except LamplighterError as error:
         _alarm(site, directory, notify, outbox, error, int(clock()), send)
         raise
-    return Teller(site, directory.entry, outbox, notify, clock, send, mail).tell(users)
+    teller = Teller(site, directory.entry, outbox, notify, clock, send, mail)
+    return replace(teller.tell(users), unknown=tuple(unknown))
 
 
-def _read(directory: SiteDirectory, resolver: Resolve, now: float) -> tuple[Expiring, ...]:
+def _read(
+    directory: SiteDirectory, resolver: Resolve, now: float, unknown: list[str]
+) -> tuple[Expiring, ...]:
     with LdapTransport(directory.settings, resolver) as transport:
         session = transport.connect()
         try:
-            return tuple(expiring(directory.entry, session, now))
+            return tuple(expiring(directory.entry, session, now, unknown))
         finally:
             session.close()
 

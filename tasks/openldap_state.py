@@ -60,7 +60,7 @@ def state_of(entry: Entry, policy: Entry | None, says: Usability, *, asked: bool
     """
     usable, unusable = says.answer is Answer.USABLE, says.answer is Answer.UNUSABLE
     idle = "" if usable else _idle(entry, policy, now)
-    ended = _has_shadow_ended(entry, now) or (not usable and _has_ended(entry, now))
+    ended = has_shadow_ended(entry, now) or (not usable and has_ended(entry, now))
     expired = not usable and _password_expired(entry, policy, now)
     barred = "" if usable and not _planned(entry, now) else _barred(entry, now, waits=says.unlocks_in > 0)
     locked, by_admin = _lock(entry, policy, says, now)
@@ -122,12 +122,13 @@ def _idle(entry: Entry, policy: Entry | None, now: float) -> str:
     return f"it is locked because it was not used: the last login was {last}, and pwdMaxIdle is {days} days"
 
 
-def _has_ended(entry: Entry, now: float) -> bool:
+def has_ended(entry: Entry, now: float) -> bool:
+    """Whether it is before its beginning or past its end, by its policy (draft-behera 5.3.10, 5.3.11)."""
     end, start = entry.text("pwdEndTime"), entry.text("pwdStartTime")
     return (bool(end) and generalized_time(end) <= now) or (bool(start) and generalized_time(start) > now)
 
 
-def _has_shadow_ended(entry: Entry, now: float) -> bool:
+def has_shadow_ended(entry: Entry, now: float) -> bool:
     """By shadow(5), which the server knows nothing of: days since 1970, -1 for never."""
     days = entry.number("shadowExpire")
     return days is not None and 0 <= days * _DAY <= now

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lamplighter.model.directory import Entry
+from lamplighter.site.directory import DisabledEntry
 
 _KNOWN: Mapping[str, frozenset[str]] = {  # of usual schemas: Netscape, Novell, qmail-ldap, Courier, Samba 3
     "nsAccountLock": frozenset({"true"}), "inetUserStatus": frozenset({"inactive", "deleted"}),
@@ -26,6 +27,11 @@ class Marks:
     """
 
     site: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entries: Iterable[DisabledEntry]) -> Marks:
+        """Those of a `directory.yaml`."""
+        return cls({one.attribute: frozenset(map(str.lower, one.values)) for one in entries})
 
     @property
     def own(self) -> Sequence[str]:

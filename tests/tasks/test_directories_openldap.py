@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from lamplighter.model.directory import equals
-from tests.directorykit import OLD, logged_in, went
+from tasks.expiring import expiring
+from tests.directorykit import OLD, logged_in, rules_of, went
 from tests.lab import ldif, openldap
 from tests.lab.openldap import BASE, DEFAULT_POLICY, GROUPS, PEOPLE, POLICIES, SERVICE, OpenLdap
 
@@ -45,7 +46,7 @@ access to dn.exact="uid=listed,{PEOPLE}" attrs=employeeType by dn.exact="{SERVIC
 _POLICIES: dict[str, dict[str, ldif.Values]] = {
     "easy": {"pwdMustChange": "FALSE"}, "stuck": {"pwdAllowUserChange": "FALSE"},
     "safe": {"pwdSafeModify": "TRUE"}, "slow": {"pwdMinAge": 86400}, "idle": {"pwdMaxIdle": 86400 * 90},
-    "brief": {"pwdLockoutDuration": 900},
+    "brief": {"pwdLockoutDuration": 900}, "aging": {"pwdMaxAge": 86400 * 10},
 }
 
 
@@ -452,6 +453,34 @@ def test_a_manager_who_is_there_gets_it(slapd: OpenLdap) -> None:
     slapd.user("report", OLD, manager=boss, mail="report@lab.test")
     found = went(slapd, "report", way="manager")
     assert (found.end, found.to) == ("changed", "boss@lab.test")
+
+
+# --- who is reminded ---
+
+
+def test_nobody_is_reminded_who_ended_and_a_policy_that_is_gone_is_told(slapd: OpenLdap) -> None:
+    ou = f"ou=reminded,{PEOPLE}"
+    slapd.admin.apply(ldif.add(ou, of_class("organizationalUnit")))
+    own: dict[str, ldif.Values] = {"pwdPolicySubentry": policy("aging")}
+    shadow = {**of_class("inetOrgPerson", "shadowAccount"), "shadowExpire": 1}
+    inactive = {**of_class("inetOrgPerson", "inetUser"), "inetUserStatus": "inactive"}
+    for login, more in (
+        ("due", {}), ("spared", {"uid": ["spared", "s-alias"]}), ("ended", {"pwdEndTime": stamp(-86400)}),
+        ("unborn", {"pwdStartTime": stamp(86400)}), ("shadowed", shadow), ("inactive", inactive),
+        ("fated", {"employeeType": "gone"}), ("lost", {}),
+    ):
+        slapd.user(login, OLD, ou=ou, **{**own, **more})
+    slapd.set(f"uid=lost,{ou}", pwdPolicySubentry=policy("deleted"))
+    rules = rules_of(
+        slapd, delegated=[ou], disabled=[{"attribute": "employeeType", "values": ["gone"]}],
+        expiring={"days": [14], "exclude": ["S-ALIAS", f"uid=left,{ou}"]},
+    )
+    unknown: list[str] = []
+    with logged_in(slapd, rules) as session:
+        assert [one.login for one in expiring(rules, session, time.time(), unknown)] == ["due"]
+    assert len(unknown) == 2
+    assert policy("deleted") in " ".join(unknown)
+    assert f"`uid=left,{ou}` in `exclude`" in " ".join(unknown)
 
 
 # --- limits ---

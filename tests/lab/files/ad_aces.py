@@ -1,8 +1,8 @@
 """Change an object's access control list in a running domain's database; run by the system's own Python.
 
 Arguments: the smb.conf, then what to do with which object, in threes: `add`, `drop` or `only`, its DN, and
-SDDL entries. `drop` takes away every entry that holds the text; `only` puts these in place of all and inherits
-none.
+SDDL entries. `drop` takes away every entry that holds the text; `only` puts these in place of all and
+inherits none.
 """
 
 import sys
