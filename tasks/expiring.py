@@ -62,8 +62,14 @@ class Expiring:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a round did. Attributes: unreached, logins; would, mails that a round in earnest would send; unknown,
-    what was not known, in sentences; the others count mails, left of users.
+    """What a round did.
+
+    Attributes:
+        sent, waiting, failed: mails.
+        unreached: logins.
+        left: users.
+        would: mails that a round in earnest would send.
+        unknown: what was not known, in sentences.
     """
 
     sent: int = 0
