@@ -6,13 +6,12 @@ calendar's own (X-WR-TIMEZONE), or else the site's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import takewhile
 from typing import NamedTuple
-
-from icalendar.prop import vDuration
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.ical_lines import Component, Property
@@ -20,6 +19,10 @@ from lamplighter.model.ical_zones import UTC_ZONE, Iana, Zone, read_local, secon
 from lamplighter.model.recurrence import Budget, Recurrence, read_rule, starts
 
 DAY = timedelta(days=1)
+_DURATION = re.compile(
+    r"([+-])?P(?=.)(?:(\d{1,5})W)?(?:(\d{1,6})D)?"
+    r"(?:T(?:(\d{1,7})H)?(?:(\d{1,8})M)?(?:(\d{1,9})S)?)?", re.ASCII,
+)
 _MOMENT = 8  # characters of a date without a time
 
 
@@ -297,11 +300,14 @@ def _until(start: Moment, end: Moment) -> Length:
 
 
 def _duration(text: str) -> Length:
-    try:
-        found: timedelta = vDuration.from_ical(text.upper())  # type: ignore[no-untyped-call]  # it has no types
-    except ValueError as error:
-        raise MalformedError(f"its DURATION cannot be read: `{text[:30]}`") from error
-    return Length(found.days, found.seconds) if found >= timedelta() else Length(-1, 0)
+    """RFC 5545 section 3.3.6: weeks and days are nominal, `PT24H` is exact."""
+    match = _DURATION.fullmatch(text.upper())
+    if match is None:
+        raise MalformedError(f"its DURATION cannot be read: `{text[:30]}`")
+    weeks, days, hours, minutes, secs = (int(part or 0) for part in match.groups()[1:])
+    if match[1] == "-":
+        return Length(-1, 0)
+    return Length(weeks * 7 + days, hours * 3600 + minutes * 60 + secs)
 
 
 def _dates(

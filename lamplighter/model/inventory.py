@@ -18,7 +18,8 @@ ALL = "all"
 UNGROUPED = "ungrouped"
 SSH_PORT = 22
 PRIORITY = "ansible_group_priority"
-SSH_CONNECTIONS = frozenset({"ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh"})
+SSH_CONNECTIONS = frozenset({"ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh",
+                             "ansible.builtin.paramiko_ssh"})
 WINRM_CONNECTIONS = frozenset({"winrm", "ansible.builtin.winrm"})
 _POSIX_SHELLS = frozenset({"sh", "csh", "fish"})
 """Values of `ansible_shell_type` from which `sh` can be started."""

@@ -16,7 +16,8 @@ from lamplighter.model.signers import Revoked, Signers, parse_revoked, parse_sig
 from lamplighter.site.hosts import read_inventory
 from lamplighter.site.schema import PeopleEntry, SiteEntry, checked
 from lamplighter.site.standing import FOLDER, StandingLine, read_standing_lines
-from lamplighter.site.varfiles import FOLDERS, VarFiles
+from lamplighter.site.varfiles import FOLDERS, GROUPS, VarFiles
+from lamplighter.site.varfiles import HOSTS as VARS_OF_HOSTS
 from lamplighter.site.yaml import Node, Remark, Source, read_text, read_yaml
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 
@@ -69,7 +70,7 @@ class Files:
 
     def remark(self, name: str, line: int, text: str) -> None:
         """Note what is no mistake, and may not be as its writer believes."""
-        self.remarks.append(Remark(f"{name}:{line}: {visible(text)}", warning=True))
+        self.remarks.append(Remark(f"{name}{f':{line}' if line else ''}: {visible(text)}", warning=True))
 
     def clean(self, name: str) -> bool:
         """No mistake was noted in that file; for the inventory, nor in the folders beside it."""
@@ -98,9 +99,11 @@ def read_files(folder: Path) -> Files:
         files.entry = checked(SiteEntry, files.root, files.source(SITE))
     hosts = read_yaml(folder / HOSTS, files.source(HOSTS))
     if hosts is not None:
-        files.inventory, files.host_lines = read_inventory(
-            hosts, files.source(HOSTS), VarFiles(folder, files.report)
-        )
+        beside = VarFiles(folder, files.report)
+        files.inventory, files.host_lines = read_inventory(hosts, files.source(HOSTS), beside)
+        known = {GROUPS: files.inventory.groups, VARS_OF_HOSTS: files.inventory.hosts}
+        for below, name, close in beside.strays(known) if files.inventory.hosts else ():
+            files.remark(f"{below}/{name}", 0, f"belongs to nothing and is not read; did you mean `{close}`?")
     _read_people(files)
     _read_keys(files)
     name = files.entry.name if files.entry else ""

@@ -8,17 +8,20 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lamplighter.errors import Mistake
 from lamplighter.model.canonical import Json
+from lamplighter.model.selection import closest
 from lamplighter.site.vars import check_vars
 from lamplighter.site.yaml import Source, parse_yaml, read_text
 
 GROUPS, HOSTS = "group_vars", "host_vars"
 FOLDERS = (GROUPS, HOSTS)
 _ENDINGS = ("", ".yml", ".yaml", ".json")
+_NEAR = 0.7
+"""How much alike two names are of which one is a slip of the pen."""
 _VAULT = "$ANSIBLE_VAULT"
 _DEEPEST = 8
 """Levels of folders; a link into its own parent would have no end."""
@@ -69,6 +72,22 @@ class VarFiles:
                 )
             )
             return frozenset()
+
+    def strays(self, known: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, str, str]]:
+        """Files that belong to nothing, and what they may be meant for: folder, name, the name that is near.
+
+        Args:
+            known: groups and hosts by their names, by folder. Ansible passes over such files, and so does
+                this where no name is near.
+        """
+        for folder, names in self._names.items():
+            for name in sorted(names):
+                stem = next((name[: -len(end)] for end in _ENDINGS[1:] if name.endswith(end)), name)
+                if name.startswith(".") or name.endswith("~") or {stem, name} & known[folder].keys():
+                    continue
+                close = closest(stem, known[folder], cutoff=_NEAR)
+                if close:
+                    yield folder, name, close
 
     def of_group(self, name: str) -> dict[str, Json]:
         """What the files of a group say."""

@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_told(data: bytes, why: str) -> None:
 
 
 def test_cost_is_bounded_and_the_count_is_not() -> None:
-    begun = time.monotonic()
+    begun = time.thread_time()
     days = [
         (datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=number)).strftime("%Y%m%d")
         for number in range(10_000)
@@ -180,7 +180,7 @@ def test_cost_is_bounded_and_the_count_is_not() -> None:
     changed = [(f"RECURRENCE-ID;VALUE=DATE:{day}", f"DTSTART;VALUE=DATE:{day}") for day in days[:2000]]
     masters = [("DTSTART;VALUE=DATE:20261206", "RRULE:FREQ=DAILY", f"EXDATE:{dates}")] * 15
     problems(decode(calendar(*masters, *changed).encode()))
-    assert time.monotonic() - begun < 20, "seconds, on a busy machine"
+    assert time.thread_time() - begun < 8, "seconds of CPU"
 
 
 def test_rules_are_worked_out_as_dateutil_does() -> None:
