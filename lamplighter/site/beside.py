@@ -51,7 +51,7 @@ def _check_settings(files: Files, file: Path) -> None:
         name = line.partition("=")[0].strip()
         if name in _LOGIN:
             files.remark(file.name, number,
-                         f"`{name}` is not read here; see that `{_LOGIN[name]}` in the inventory says the same")
+                         f"`{name}` is not read; see that `{_LOGIN[name]}` in the inventory says the same")
 
 
 def _looks_like_one(file: Path) -> bool:
