@@ -105,6 +105,16 @@ def test_a_server_that_takes_no_international_address_says_so(
         assert old.answers.recipients_seen == [("jane@xn--bcher-kva.example",)]
 
 
+@pytest.mark.filterwarnings("ignore:Requiring AUTH")
+def test_a_server_that_speaks_tls_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with MailServer(tmp_path, wrapped=True) as wrapped:
+        refused = send(wrapped.url(), address="o'neil@mail.example")
+        assert refused == Answer(Result.LATER, "the server's certificate is not trusted here")
+        monkeypatch.setenv("SSL_CERT_FILE", str(wrapped.ca.path))
+        assert send(wrapped.url(), address="o'neil@mail.example") == Answer(Result.SENT)
+        assert wrapped.answers.recipients_seen == [("o'neil@mail.example",)]
+
+
 @pytest.mark.parametrize(("said", "result"), [
     ("450 greylisted", Result.LATER), ("451 later", Result.LATER), ("452 full", Result.LATER),
     ("421 busy", Result.LATER), ("550 unknown", Result.FAILED), ("552 full", Result.FAILED),

@@ -9,11 +9,16 @@ from typing import Literal
 import pytest
 import yaml
 
+from lamplighter.derive.catalogue import named
 from lamplighter.errors import SelectionError, SiteError
+from lamplighter.model.envelope import Envelope
 from lamplighter.model.gate import Gate, Requirement, implies, internal
 from lamplighter.model.party import Party
 from lamplighter.model.runbook import ChangeType, Risk, Runbook
+from lamplighter.model.standing import NAMESPACE as STANDING
+from lamplighter.model.standing import Standing
 from lamplighter.site import check_site, load_site, load_site_named
+from tests.sshkit import Pair
 from tests.storekit import a_store
 
 ROOT = Path(__file__).parents[1]
@@ -201,3 +206,20 @@ def test_an_unchanged_site_is_parsed_once_and_a_changed_one_again(demo: Path) ->
     (demo / "revoked_keys").write_text(key + "\n")
     with pytest.raises(SiteError, match="is revoked"):
         load_site(demo)
+
+
+def test_a_standing_approval_of_options_that_no_run_has_is_told(demo: Path) -> None:
+    known = named("patch-linux").runbook
+    key = Pair()
+    for name, options in (("bad", {"packages": "everything", "clock": "x"}), ("good", {"packages": "all"})):
+        data = Standing(
+            "demo", "patch-linux", "all", "asha.patel@internal.example", 1, 2, f"id-of-{name}", "", options
+        ).to_bytes()
+        (demo / "standing").mkdir(exist_ok=True)
+        line = Envelope(data, key.sign(data, STANDING)).to_line()
+        (demo / "standing" / f"{name}.line").write_text(line + "\n")
+    told = [one for one in check_site(demo, {**RUNBOOKS, known.id: known}) if "standing" in one.file]
+    assert [(Path(one.file).name, one.message) for one in told] == [
+        ("bad.line", "`patch-linux`: `packages` cannot be `everything`"),
+        ("bad.line", "`patch-linux`: there is no option `clock`"),
+    ]

@@ -8,20 +8,22 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lamplighter.errors import MalformedError, SelectionError, UnreachableError
+from lamplighter.errors import MalformedError, Mistake, SelectionError, UnreachableError
 from lamplighter.model.approval import NAMESPACE as APPROVAL
 from lamplighter.model.canonical import canonical
 from lamplighter.model.gate import Gate, Requirement, satisfiable, stricter
 from lamplighter.model.inventory import SSH_PORT, Host, Shell
-from lamplighter.model.options import parameters_of
+from lamplighter.model.options import options_of, parameters_of
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest, select
 from lamplighter.model.signers import Signer
+from lamplighter.model.standing import Standing
 from lamplighter.site.ansible_vars import another_way, unknown
 from lamplighter.site.files import APPROVERS, HOST_KEYS, HOSTS, PEOPLE, SITE, Files
 from lamplighter.site.schedule import cron_problem, rrule_problem, zone_problem
 from lamplighter.site.schema import DeploymentEntry, ScheduleEntry, SiteEntry
 from lamplighter.site.ssh_args import ARGS
+from lamplighter.site.standing import FOLDER
 from lamplighter.site.vars import holds_secret
 from lamplighter.transports.ssh_hostkeys import KnownHosts
 from lamplighter.transports.ssh_settings import Login, SshSettings
@@ -54,6 +56,7 @@ def check_files(
     if files.entry is not None and files.root is not None:
         _SiteChecks(files, files.entry, runbooks, now).all()
     _check_approvers(files, now)
+    _check_standing(files, runbooks or {})
     readable = files.clean(HOSTS)
     _check_ways(files, readable=readable)
     if readable:
@@ -236,6 +239,19 @@ def store_problem(url: str, folder: Path) -> tuple[str, str] | None:
     if Path(path).resolve().is_relative_to(folder.resolve()):
         return "lies inside the site's own folder", "keep what runs leave behind out of the checkout"
     return None
+
+
+def _check_standing(files: Files, runbooks: Mapping[str, Runbook]) -> None:
+    """A standing approval whose options no run can have opens nothing, and nobody would learn why."""
+    for one in files.standing:
+        runbook = runbooks.get(one.said.runbook) if isinstance(one.said, Standing) else None
+        if runbook is None or runbook.operation is None or not isinstance(one.said, Standing):
+            continue
+        for wrong in options_of(runbook).wrong(one.said.options):
+            files.report.append(Mistake(
+                str(files.folder / FOLDER / one.file), 1, f"`{runbook.id}`: {wrong.message}",
+                f"{wrong.advice}; sign it anew with `lamplighter standing`, and delete this file",
+            ))
 
 
 def _check_approvers(files: Files, now: int | None) -> None:

@@ -74,11 +74,12 @@ class Answers:
 class MailServer:
     """A mail server on loopback.
 
-    Params: folder, for its CA and certificate; international, whether it offers SMTPUTF8 (RFC 6531).
+    Params: folder, for its CA and certificate; international, whether it offers SMTPUTF8 (RFC 6531); wrapped,
+    whether it speaks TLS from the first byte (RFC 8314 3.3) and not after STARTTLS.
     """
 
-    def __init__(self, folder: Path, *, international: bool = True) -> None:
-        self._international = international
+    def __init__(self, folder: Path, *, international: bool = True, wrapped: bool = False) -> None:
+        self._international, self._wrapped = international, wrapped
         self.ca = Ca(folder, "Mail CA")
         certificate, key = self.ca.issue("127.0.0.1", "localhost", file="mail")
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -96,14 +97,17 @@ class MailServer:
         """The apprise URL of this server, without a recipient."""
         login = f"{quote(USER, safe='')}:{quote(password, safe='')}"
         sender = quote("Lamplighter <lamplighter@mail.example>", safe="")
-        return f"mailtos://{login}@127.0.0.1:{self.port}?mode=starttls&from={sender}{options}"
+        mode = "ssl" if self._wrapped else "starttls"
+        return f"mailtos://{login}@127.0.0.1:{self.port}?mode={mode}&from={sender}{options}"
 
     def start(self) -> None:
         """Listen; on the same port as before when it did before."""
+        encrypted: dict[str, Any] = {"tls_context": self._context, "require_starttls": True}
+        if self._wrapped:  # aiosmtpd takes only STARTTLS for an encryption that allows a login
+            encrypted = {"ssl_context": self._context, "auth_require_tls": False}
         self._controller = Controller(
-            self.answers, hostname="127.0.0.1", port=self.port, tls_context=self._context,
-            require_starttls=True, auth_required=True, authenticator=_authenticate,
-            enable_SMTPUTF8=self._international,
+            self.answers, hostname="127.0.0.1", port=self.port, auth_required=True,
+            authenticator=_authenticate, enable_SMTPUTF8=self._international, **encrypted,
         )
         self._controller.start()
 
