@@ -50,15 +50,16 @@ def escalate(site: str) -> State[Any]:
     Args:
         site: whose estate: a folder in inventories/
     """
-    opened = open_check(RUNBOOK, site)
-    if not isinstance(opened, Opened):
-        return opened
-    watch = open_round(opened.site, opened.store)
-    watch.look()
-    watch.wake()
-    watch.tell()
-    sent = watch.send()
-    watch.sweep()
-    summary = watch.finish(sent)
-    get_run_logger().info("%s", summary)
-    return orchestrator.told(summary, ok=not watch.problems)
+    with orchestrator.in_words():
+        opened = open_check(RUNBOOK, site)
+        if not isinstance(opened, Opened):
+            return opened
+        watch = open_round(opened.site, opened.store)
+        watch.look()
+        watch.wake()
+        watch.tell()
+        sent = watch.send()
+        watch.sweep()
+        summary = watch.finish(sent)
+        get_run_logger().info("%s", summary)
+        return orchestrator.told(summary, ok=not watch.problems)

@@ -88,12 +88,12 @@ RUNBOOK = Runbook(
 @flow(**RUNBOOK.flow_options())
 def patch_linux(
     site: str,
+    requester: str,
     hosts: str = "all",
     packages: Literal["security", "all"] = "security",
     reboot: Literal["when-needed", "never"] = "when-needed",
     repair: bool = False,
     change_ref: str = "",
-    requester: str = "",
     *,
     emergency: bool = False,
     override: str = "",
@@ -103,12 +103,12 @@ def patch_linux(
 
     Args:
         site: whose estate: a folder in inventories/
+        requester: who asks: your address, or the line that lamplighter request prints
         hosts: which hosts: an Ansible pattern, such as all, web or prod:!db1
         packages: only security updates, or all
         reboot: reboot hosts whose new packages ask for it, or leave that to somebody else
         repair: finish a dpkg run that was interrupted, before patching
         change_ref: ticket or change number
-        requester: who asks, always needed: your address, or the line that lamplighter request prints
         emergency: expedited; needs the line of a signed request, and a review by internal IT afterwards
         override: why a freeze is set aside; both parties sign for it then
         replans: an earlier run whose leftovers this one takes up; lamplighter replan fills it in

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, NoReturn
 from uuid import UUID
 
 import httpx
-import pydantic
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -26,9 +25,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
-from prefect.exceptions import NotPausedError, ObjectNotFound, Pause
+from prefect.exceptions import Abort, NotPausedError, ObjectNotFound, Pause
 from prefect.flow_runs import resume_flow_run
-from prefect.input import RunInput, keyset_from_paused_state
+from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
@@ -37,47 +36,19 @@ from prefect.settings import (
     PREFECT_UI_URL,
     temporary_settings,
 )
-from prefect.states import AwaitingRetry, Cancelled, Completed, Failed, Scheduled, Suspended
-from prefect.utilities.engine import propose_state_sync
+from prefect.states import AwaitingRetry, Cancelled, Completed, Failed, Scheduled
 
-from lamplighter.errors import DeclinedError, OrchestratorError
+from lamplighter.errors import DeclinedError, LamplighterError, OrchestratorError
 from lamplighter.model.outcome import RunState
 from lamplighter.model.runid import run_id
 
 PAGE = 200  # what Prefect's API returns at once
-SHORTEST_LINE = 200  # a signed line has a statement and a signature of OpenSSH's
 PATIENCE = {PREFECT_API_REQUEST_TIMEOUT: 15.0, PREFECT_CLIENT_MAX_RETRIES: 2}
 """For who waits at a terminal, and for the watch, which looks again: Prefect's own are minutes."""
-WAITING = "Waiting for approval: menu, Resume. Or in a terminal: lamplighter approve {}"
 FORM_SECONDS = 10  # Prefect suspends a run first and stores its form then
 _NO_FORM = "Run input schema not found"
 AWAITING_WINDOW = "AwaitingWindow"
 AWAITING_MAIL = "AwaitingMail"
-ANSWER_GRACE = 24 * 3600  # the plan's own expiry decides; Prefect's time-out is only the backstop behind it
-
-
-class Answer(RunInput):
-    """The form shown at the gate. `decision` has no default, so that an empty resume decides nothing.
-
-    An approval without a line would be taken with a tick and count for nothing: Prefect refuses it.
-    """
-
-    model_config = pydantic.ConfigDict(json_schema_extra={
-        "if": {"properties": {"decision": {"const": "approve"}}},
-        "then": {"properties": {"approval": {"minLength": SHORTEST_LINE}}, "required": ["approval"]},
-    })
-
-    decision: Literal["approve", "reject", "look again"] = pydantic.Field(
-        title="Decision",
-        description="approve needs the signed line below; reject does not; look again decides nothing, and "
-        "has the run look for lines that were left in the site's store",
-    )
-    approval: str = pydantic.Field(
-        default="", title="Approval line",
-        description="all that lamplighter sign, or lamplighter approve --print, has printed",
-        pattern=r"^[A-Za-z0-9_=\s-]*$", max_length=65536,
-    )
-    reason: str = pydantic.Field(default="", title="Reason", description="kept with the run", max_length=500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,45 +113,6 @@ def label(flow_run: UUID, name: str, tags: Sequence[str]) -> None:
             client.update_flow_run(flow_run, name=name, tags=wanted)
 
 
-def ask(key: str, text: str, seconds: int) -> Answer | None:
-    """Suspend the current run until it is resumed; on replay, return what the resume brought.
-
-    Args:
-        key: the question's own key; the same question is asked once.
-        text: markdown shown above the form.
-        seconds: until Prefect gives the run up.
-
-    Returns:
-        The answer, or None when the run was resumed without a usable one. That is never an approval.
-    """
-    form = Answer.with_initial_data(description=text)
-    try:
-        return _suspend(form, key, seconds + ANSWER_GRACE)
-    except (pydantic.ValidationError, ObjectNotFound):
-        return None
-
-
-def _suspend(form: type[Answer], key: str, seconds: int) -> Answer:
-    """As `prefect.flow_runs.suspend_flow_run`, but the state says what to do: Prefect's has no message.
-
-    Raises:
-        Pause: Prefect's own signal, which ends this process without ending the run.
-        pydantic.ValidationError, ObjectNotFound: the run was resumed without a usable answer.
-    """
-    run = current()
-    state: State[Any] = Suspended(timeout_seconds=seconds, pause_key=key, message=WAITING.format(run.name))
-    keys = keyset_from_paused_state(state)
-    state.state_details.run_input_keyset = cast("dict[str, str]", keys)
-    with get_client(sync_client=True) as client:
-        said = propose_state_sync(client=client, state=state, flow_run_id=run.flow_run)
-        if said.is_running():  # this question was asked before, and the run resumed since
-            return cast("Answer", form.load(keys))
-        if not said.is_paused():
-            raise OrchestratorError(f"Prefect does not let the run wait: {said.name} {said.message or ''}")
-        form.save(keys)
-    raise Pause(state=said)
-
-
 def sleep_until(when: int, why: str, name: str = AWAITING_WINDOW) -> NoReturn:
     """Give the worker back; Prefect starts the current run from its top again at that time.
 
@@ -197,6 +129,30 @@ def sleep_until(when: int, why: str, name: str = AWAITING_WINDOW) -> NoReturn:
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(current().flow_run, later, force=True)
     raise Pause(state=later)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """End the current run as failed with the sentence of an error; Prefect would log a traceback first.
+
+    Raises:
+        Abort: Prefect's own signal, which ends this process; the run's state is set before.
+    """
+    try:
+        yield
+    except LamplighterError as error:
+        get_run_logger().error("%s", error)
+        state: State[Any] = Failed(message=str(error))
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(current().flow_run, state, force=True)
+        signal = Abort(str(error))
+        setattr(signal, "state", state)  # noqa: B010 - the engine looks for it there, as it does with Pause
+        raise signal from error
+
+
+def failed(error: LamplighterError) -> State[Any]:
+    """What a task returns that failed with a sentence: who called it gets the error, nobody a traceback."""
+    return Failed(message=str(error), data=error)
 
 
 # --- from outside a run ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -22,6 +22,7 @@ from prefect.logging import get_run_logger
 from lamplighter import artifacts, orchestrator
 from lamplighter.derive.catalogue import named
 from lamplighter.derive.timetable import declared
+from lamplighter.engine.drafting import Request
 from lamplighter.engine.opening import Wanted, open_request
 from lamplighter.engine.replanning import deltas
 from lamplighter.engine.reviews import open_reviews, overdue
@@ -30,6 +31,7 @@ from lamplighter.engine.stages import may_look
 from lamplighter.engine.survey import Surveyed
 from lamplighter.engine.terms import await_window
 from lamplighter.errors import LamplighterError, NotApprovedError
+from lamplighter.form import ask
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.calendar import told
@@ -128,13 +130,28 @@ def open_run(
         SiteError, SelectionError, NotApprovedError: what is wrong with the input; no ledger is left open.
     """
     started = orchestrator.current()
-    run_id = started.run(runbook.id)
     wanted = Wanted(
-        run_id, runbook, operation, hosts, change_ref, requester, emergency,
+        started.run(runbook.id), runbook, operation, hosts, change_ref, requester, emergency,
         _schedule(runbook, started) if started.schedule else None, override, started.due, replans,
         str(started.flow_run), started_with(named(runbook.id).runbook, started.parameters),
     )
-    orchestrator.label(started.flow_run, run_id, _tags(runbook, site, emergency=emergency))
+    orchestrator.label(started.flow_run, wanted.run, _tags(runbook, site, emergency=emergency))
+    with orchestrator.in_words():
+        request, store = _asked_for(wanted, site)
+        place = request.site
+        with (
+            Ledger.open(store, wanted.run, place.name) as ledger,
+            reach(place) if reach else _reach_hosts(runbook, place) as connect,
+            Leases(store) as leases,
+        ):
+            run = Run(wanted.run, request, store, ledger, connect, leases)
+            with _ending(run):
+                run.hosts  # noqa: B018 - a selection that matches nothing is an error before anything else
+                yield run
+
+
+def _asked_for(wanted: Wanted, site: str) -> tuple[Request, Store]:
+    """What is asked for, and where its runs are written."""
     place = load_site_named(site)
     store = open_store(place.store)
     if alarm := warning(place, store, time.time()):
@@ -142,21 +159,19 @@ def open_run(
     request = open_request(wanted, place, store, int(time.time()))
     if changed := wanted.differs(request):
         get_run_logger().warning("the ledger counts, and not what was changed since: %s", ", ".join(changed))
-    with (
-        Ledger.open(store, run_id, place.name) as ledger,
-        reach(place) if reach else _reach_hosts(runbook, place) as connect,
-        Leases(store) as leases,
-    ):
-        run = Run(run_id, request, store, ledger, connect, leases)
-        try:
-            run.hosts  # noqa: B018 - a selection that matches nothing is an error before anything else
-            yield run
-        except LamplighterError as error:
-            get_run_logger().error("%s", error)
-            run.end(RunState.FAILED, str(error))
-            run.close()
-            _tell(run)
-            raise
+    return request, store
+
+
+@contextlib.contextmanager
+def _ending(run: Run) -> Iterator[None]:
+    """Close the ledger of a run that an error ends, and tell people."""
+    try:
+        yield
+    except LamplighterError as error:
+        run.end(RunState.FAILED, str(error))
+        run.close()
+        _tell(run)
+        raise
 
 
 def _schedule(runbook: Runbook, started: orchestrator.Started) -> Callable[[Site], str]:
@@ -179,7 +194,8 @@ def open_account_run(
         ticket: ticket or change number.
     """
     run_id = orchestrator.current().run(runbook.id)
-    desk = open_desk(load_site_named(site))
+    with orchestrator.in_words():
+        desk = open_desk(load_site_named(site))
     with open_run(
         runbook, site, account, operation(desk, run_id), change_ref=ticket, requester=requester,
         reach=desk.reach,
@@ -281,7 +297,7 @@ def _ask(run: Run, plan: Plan, result: GateResult) -> None:
     replans = run.request.replans
     different = deltas(run.store, run.site.name, replans, plan)
     page = gate_page(plan, run.site.time_zone, result, number, replans, different)
-    answer = orchestrator.ask(f"gate-{number}", page, left)
+    answer = ask(f"gate-{number}", page, left)
     if answer is None:
         run.receive(number, (), {"decision": "none", "reason": "resumed without a decision"})
     else:
@@ -358,7 +374,18 @@ def _tell(run: Run) -> None:
 
 
 def _step(name: str, work: Callable[[], T]) -> T:
-    """Run `work` as one Prefect task: never cached, never retried, its result never stored."""
-    return task(name=name, persist_result=False, cache_policy=NO_CACHE, retries=0)(work)()
+    """Run `work` as one Prefect task: never cached, never retried, its result never stored.
+
+    An error with a sentence ends the task as failed, and is raised here as it is.
+    """
+
+    def in_words() -> T | State[Any]:
+        try:
+            return work()
+        except LamplighterError as error:
+            return orchestrator.failed(error)
+
+    said = task(name=name, persist_result=False, cache_policy=NO_CACHE, retries=0)(in_words)()
+    return cast("T", said)
 
 

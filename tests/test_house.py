@@ -20,7 +20,7 @@ TRANSPORTS = {
     "boto3": "s3", "botocore": "s3",
 }
 PREFECT_LIVES_IN = re.compile(
-    r"flows/.*|tasks/steps\.py|lamplighter/(artifacts|orchestrator|worker|derive/timetable)\.py"
+    r"flows/.*|tasks/steps\.py|lamplighter/(artifacts|form|orchestrator|worker|derive/timetable)\.py"
 )
 
 

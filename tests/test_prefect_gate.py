@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import time
@@ -116,10 +117,22 @@ def test_a_rejection_needs_no_signature(api: PrefectApi, patch_site: DemoSite) -
 
 
 def test_a_requester_must_be_somebody(api: PrefectApi, patch_site: DemoSite) -> None:
-    ended = api.until(api.start("all-weekly", requester="nobody@internal.example"))
+    flow_run = api.start("all-weekly", requester="nobody@internal.example")
+    ended = api.until(flow_run)
     assert ended["state_name"] == "Failed"
     assert "nobody of demo" in ended["state"]["message"]
+    logs = api.post("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}, "sort": "TIMESTAMP_ASC"})
+    said = [log["message"] for log in logs if log["level"] >= logging.ERROR]
+    assert len(said) == 1, said
+    assert "nobody of demo" in said[0]
+    assert "Traceback" not in str(logs), "the sentence first, and nothing in front of it"
     assert _versions(patch_site) == {"1.0"}
+
+
+def test_the_form_does_not_call_optional_what_it_cannot_do_without(api: PrefectApi) -> None:
+    for deployment in ("patch-linux/all-weekly", "reset-password/service-desk"):
+        found = api.post(f"deployments/name/{deployment}")
+        assert {"requester", "site"} <= set(found["parameter_openapi_schema"]["required"])
 
 
 def test_a_killed_flow_goes_on_where_it_was(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
 
+from lamplighter.engine.gatekeeper import drop_line
 from lamplighter.notify.heartbeat import silence
 from tests.lab.demo_site import APPROVERS, DemoSite
 from tests.lab.prefect_stack import PrefectStack
@@ -48,7 +50,7 @@ def told(hook: Webhook, run: str) -> list[str]:
     return [body["title"] for body in bodies if run in body["title"] + body["message"]]
 
 
-def watch(desk: Desk) -> dict[str, object]:
+def watch(desk: Desk) -> dict[str, Any]:
     """One round, as the schedule starts it."""
     found = desk.api.post("deployments/name/escalate/every-5-minutes")
     while True:
@@ -87,6 +89,17 @@ def test_a_gate_nobody_answers_is_told_at_once_and_expires(desk: Desk, hook: Web
     assert [title.partition(":")[0] for title in told(hook, run)] == ["Approval needed"] * 2 + ["Expired"]
     assert silence(desk.store, time.time(), 60) == ""
     _shown(desk, run)
+
+
+def test_a_run_that_was_signed_past_prefect_is_woken(desk: Desk) -> None:
+    """`lamplighter approve` without Prefect leaves its line in the store, and no more."""
+    desk.old_packages("alpha")
+    flow_run = desk.wait("alpha")
+    planned = next(record for record in desk.records(flow_run) if record.kind == "planned")
+    drop_line(desk.store, planned.fields["plan"], "".join(desk.line(flow_run).split()))
+    assert desk.api.run(flow_run)["state_name"] == "Suspended"
+    assert desk.run_id(flow_run) in watch(desk)["state"]["message"]
+    assert desk.ended(flow_run) == ("Completed", "1 changed")
 
 
 def _shown(desk: Desk, run: str) -> None:

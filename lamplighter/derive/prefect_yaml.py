@@ -68,7 +68,9 @@ def _deployment(entry: Entry, site: Site, deployment: Deployment) -> dict[str, A
         # Each party's worker runs its own runbooks, so that neither needs the other's credentials. With its
         # output streamed, a flow would die together with its worker.
         "work_pool": {"name": str(runbook.owner), "job_variables": {"stream_output": False}},
-        "schedules": [_schedule(site, deployment, number) for number in range(len(deployment.schedules))],
+        "schedules": [
+            _schedule(entry, site, deployment, number) for number in range(len(deployment.schedules))
+        ],
         **({} if runbook.changes else ONE_AT_A_TIME),
     }
 
@@ -79,12 +81,18 @@ def parameters(entry: Entry, site: Site, deployment: Deployment) -> dict[str, An
     return {"site": site.name, **hosts, **deployment.options}
 
 
-def _schedule(site: Site, deployment: Deployment, number: int) -> dict[str, Any]:
-    schedule = deployment.schedules[number]
+def by_schedule(entry: Entry, deployment: Deployment) -> dict[str, str]:
+    """What a schedule adds for a runbook that wants to know who asks: a form has no answer to that."""
+    wanted = "requester" in inspect.signature(entry.flow.fn).parameters
+    return {"requester": f"schedule:{deployment.name}"} if wanted else {}
+
+
+def _schedule(entry: Entry, site: Site, deployment: Deployment, number: int) -> dict[str, Any]:
+    schedule, more = deployment.schedules[number], by_schedule(entry, deployment)
     rule = {"cron": schedule.cron} if schedule.cron else {"rrule": schedule.rrule}
     return {
         **rule, "timezone": schedule.time_zone or site.time_zone, "active": schedule.active,
-        "slug": f"{deployment.name}-{number + 1}",
+        "slug": f"{deployment.name}-{number + 1}", **({"parameters": more} if more else {}),
     }
 
 

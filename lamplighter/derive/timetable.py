@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lamplighter.derive.catalogue import Entry
-from lamplighter.derive.prefect_yaml import parameters
+from lamplighter.derive.prefect_yaml import by_schedule, parameters
 from lamplighter.errors import NotApprovedError
 from lamplighter.site import Deployment, Schedule, Site
 
@@ -86,7 +86,7 @@ def declared(entry: Entry, site: Site, name: str, given: Mapping[str, Any], due:
 
 def _stranger(entry: Entry, site: Site, found: Deployment, given: Mapping[str, Any], due: int) -> str:
     """Why a scheduled run is none that the site declares; empty when it is."""
-    wanted = parameters(entry, site, found)
+    wanted = {**parameters(entry, site, found), **by_schedule(entry, found)}
     other = sorted(key for key in {*wanted, *given} if _text(wanted, key) != _text(given, key))
     if other:
         return f"other parameters: {', '.join(other)[:200]!r}"

@@ -36,6 +36,8 @@ DEFAULT = "default"
 ALL_HOSTS = 100  # per cent
 DEPLOYED = ("site", "hosts")
 """Parameters that a deployment fills in by itself."""
+BY_SCHEDULE = {"requester"}
+"""Those that a schedule does."""
 
 _S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=/-]*)?", re.ASCII)
 
@@ -148,7 +150,7 @@ class _SiteChecks:
         choices = parameters_of(runbook.start).without(*DEPLOYED)
         for wrong in choices.wrong(given):
             self.note((*path, wrong.name), f"`{deployment.runbook}`: {wrong.message}", wrong.advice)
-        missing = sorted(choices.required - deployment.options.keys())
+        missing = sorted(choices.required - deployment.options.keys() - BY_SCHEDULE)
         if missing and any(schedule.active for schedule in deployment.schedules):
             names = ", ".join(f"`{name}`" for name in missing)
             self.note(path[:-1], f"`{deployment.runbook}` cannot start by a schedule without {names}",
