@@ -42,7 +42,10 @@ def runs(desk: Desk) -> Iterator[Runs]:
         {"name": "third", **patching},
     ):
         found = desk.api.post("deployments/name/patch-linux/third")
-        foreign = [{"active": True, "schedule": {"rrule": OFTEN, "timezone": "UTC"}}]
+        foreign = [{
+            "active": True, "schedule": {"rrule": OFTEN, "timezone": "UTC"},
+            "parameters": {"requester": "schedule:third"},
+        }]
         desk.api.post(f"deployments/{found['id']}/schedules", foreign)
         wanted = {"first": 2, "second": 1, "third": 1, "often": 1}
         made = {name: _scheduled(desk, name, count) for name, count in wanted.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +13,12 @@ from rich.console import Console
 
 from lamplighter.cli.common import console, print_json
 from lamplighter.errors import LamplighterError, SelectionError
+from lamplighter.model.calendar import told
 from lamplighter.model.canonical import MAX_BYTES
 from lamplighter.model.envelope import MAX_LINE, visible
 from lamplighter.model.gate import GateResult, evaluate
-from lamplighter.model.plan import read_plan
+from lamplighter.model.plan import Plan, read_plan
+from lamplighter.model.refusal import refusals
 from lamplighter.site import load_site
 from lamplighter.store import Store, StoreAddress, folder_of, open_store
 
@@ -47,10 +49,13 @@ def gate(
     if as_json:
         print_json({
             "passed": result.passed, "needed": list(result.needed), "signed": list(result.signed),
-            "refused": [{"approval": name, "reason": str(code)} for name, code in result.refused],
+            "refused": [
+                {"approval": name, "reason": str(code), "why": why}
+                for name, code, why in refusals(result, parsed)
+            ],
         })
     else:
-        _print(console(), result)
+        _print(console(), result, parsed, place.time_zone)
     raise typer.Exit(0 if result.passed else 1)
 
 
@@ -71,14 +76,13 @@ def moment(text: str) -> int:
     return int(when.timestamp())
 
 
-def _print(out: Console, result: GateResult) -> None:
+def _print(out: Console, result: GateResult, plan: Plan, zone: str) -> None:
     out.print("the gate is open" if result.passed else "the gate is closed")
     if result.valid_until:
-        until = datetime.fromtimestamp(result.valid_until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        out.print(f"  until: {until}")
+        out.print(f"  until: {told(result.valid_until, zone)}")
     rows = [("signed", person) for person in result.signed]
     rows += [("needed", sentence) for sentence in result.needed]
-    rows += [("refused", f"{name}: {code}") for name, code in result.refused]
+    rows += [("refused", f"{name}: {code}: {why}") for name, code, why in refusals(result, plan)]
     for label, text in rows:
         out.print(visible(f"  {label}: {text}"), markup=False, soft_wrap=True)
 

@@ -24,6 +24,7 @@ _WORDS = {
     Code.NOT_YET_VALID: "the time of what {who} signed has not come; is that machine's clock right?",
     Code.EXPIRED: "what {who} signed has expired",
     Code.TOO_OLD: "{who} signed it too long ago",
+    Code.SPENT: "the standing approval of {who} was used as often in this hour or day as it says",
     Code.USED: "what {who} signed was used for another plan, and serves once",
     Code.REJECTED: "{who} rejected the plan, or what they signed was rejected",
     Code.REVOKED: "what {who} signed was taken back",

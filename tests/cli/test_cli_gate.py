@@ -94,7 +94,10 @@ def test_the_other_party_does_not_pass_and_is_told_why(desk: Desk) -> None:
     name = read_statement(read_line(line.read_text()).statement).id
     code, answer = desk.gate(line)
     assert code == 1
-    assert answer["refused"] == [{"approval": name, "reason": "requester"}]
+    assert answer["refused"] == [{
+        "approval": name, "reason": "requester",
+        "why": f"{PRIYA} asked for this run, and nobody approves what they asked for",
+    }]
 
 
 def test_it_is_judged_as_of_a_time(desk: Desk) -> None:
@@ -119,7 +122,7 @@ def test_an_approval_used_for_another_plan(desk: Desk) -> None:
     desk.store.chmod(0o700)
     used.joinpath(name).write_text("sha256:" + "0" * 64)
     code, answer = desk.gate(line)
-    assert (code, answer["refused"]) == (1, [{"approval": name, "reason": "used"}])
+    assert (code, [(one["approval"], one["reason"]) for one in answer["refused"]]) == (1, [(name, "used")])
 
 
 def test_hostile_approval_files_are_judged(desk: Desk) -> None:

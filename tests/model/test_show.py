@@ -14,6 +14,7 @@ from lamplighter.model.outcome import HostOutcome, RunState, Terminal
 from lamplighter.model.party import Party
 from lamplighter.model.plan import HostPlan, Requester
 from lamplighter.model.quorum import needs
+from lamplighter.model.refusal import in_words
 from lamplighter.model.show import (
     MAX_HOSTS,
     MAX_ROWS,
@@ -25,6 +26,7 @@ from lamplighter.model.show import (
 )
 from tests.plankit import a_plan, a_step, changed, still
 
+ASHA = "asha.patel@internal.example"
 HOSTILE = (
     "<img src=x onerror=alert(1)> | `x` [click](https://evil.example) **b** \x1b[2J \u202eabc\n# head\r\n---"
 )
@@ -70,6 +72,12 @@ def test_a_page_of_hostile_text_has_no_markup_of_its_own(where: str) -> None:
             assert not line.startswith("# head")
             if line.startswith("|"):
                 assert bare(line).count("|") in {3, 4, 5}, line
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_refusal_has_words(code: Code) -> None:
+    assert in_words(code, ASHA, a_plan((changed("a"),))).strip()
+    assert "{" not in in_words(code, "", a_plan((changed("a"),)))
 
 
 def test_what_came_to_the_gate_is_shown_and_inert() -> None:
