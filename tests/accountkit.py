@@ -178,7 +178,7 @@ class Office:
         )
         with (
             Ledger.open(self.store, run, "demo") as ledger,
-            Leases(self.store, ttl=5, skew=0) as leases,
+            Leases(self.store, ttl=5, margin=0) as leases,
             desk.reach(desk.site) as reach,
         ):
             made = Run(run, request, self.store, ledger, connect(reach), leases, pause=0.05)

@@ -239,7 +239,7 @@ class Lab:
         request = Request(RUNBOOK, site, operation or Bump(), Requester(requester), selection)
         with (
             Ledger.open(self.store, run, SITE, clock=self.clock.time) as ledger,
-            Leases(self.store, ttl=5, skew=0, clock=self.clock.time) as leases,
+            Leases(self.store, ttl=5, margin=0, clock=self.clock.time) as leases,
         ):
             yield Run(
                 run, request, self.store, ledger, connect or self.fleet.connect, leases,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lamplighter.errors import LeaseHeldError, StoreError
-from lamplighter.leases import Lease, Leases, _key
+from lamplighter.leases import Claim, Lease, Leases, _key
+from lamplighter.model.canonical import Json
 from lamplighter.store import Store, as_part
+from lamplighter.store.alive import Ticker, _started, this_process
 from lamplighter.store.directory import DirectoryStore
 from tests.s3kit import new_store
 from tests.storekit import a_store
@@ -34,24 +38,36 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return new_store(request.getfixturevalue("seaweed"))
 
 
-class Time:
-    """A wall clock that is moved by hand."""
+class Time(Ticker):
+    """A clock that is moved by hand, and by whoever waits; what happens meanwhile is in `events`."""
 
-    now = 1_700_000_000.0
+    def __init__(self) -> None:
+        self.at = 1000.0
+        self.events: list[Callable[[], None]] = []
 
-    def __call__(self) -> float:
-        return self.now
+    def now(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+        for event in self.events:
+            event()
+
+
+def die(leases: Leases) -> None:
+    """It renews nothing more, and no kernel tells that its process is gone."""
+    leases._end.set()
 
 
 def test_a_host_is_held_by_one_run_at_a_time(anywhere: Store) -> None:
-    with Leases(anywhere) as mine, Leases(anywhere) as other:
+    with Leases(anywhere, ttl=1) as mine, Leases(anywhere, ttl=1) as other:
         with mine.hold("web1", "run-1") as lease:
             lease.check()
             held = r"run run-1 \(process \d+ on .*\) has held web1 since"
             with pytest.raises(LeaseHeldError, match=held) as told:
                 other.acquire("web1", "run-2")
             assert told.value.changed == "This run did not touch it"
-            assert "its lease ends at" in told.value.advice
+            assert "stop it" in told.value.advice
             other.release(other.acquire("web2", "run-2"))
         other.release(other.acquire("web1", "run-2"))
         assert mine.holder("web1") is None
@@ -69,7 +85,7 @@ def test_waiting_is_the_other_policy(store: DirectoryStore) -> None:
         timer.start()
         patient.release(patient.acquire("web1", "run-2"))
         timer.join()
-    with Leases(store) as mine, Leases(store, wait=0.3) as hasty:
+    with Leases(store, ttl=1) as mine, Leases(store, ttl=1, wait=0.3) as hasty:
         mine.acquire("web1", "run-1")
         began = time.monotonic()
         with pytest.raises(LeaseHeldError):
@@ -77,19 +93,60 @@ def test_waiting_is_the_other_policy(store: DirectoryStore) -> None:
         assert 0.2 < time.monotonic() - began < 9
 
 
-def test_a_dead_runs_lease_expires_after_its_time_and_the_skew_of_clocks(anywhere: Store) -> None:
-    clock = Time()
-    dead = Leases(anywhere, ttl=60, clock=clock)
+def test_a_claim_is_taken_over_after_it_was_watched_unchanged_for_its_time_and_a_margin(
+    anywhere: Store,
+) -> None:
+    time_ = Time()
+    dead = Leases(anywhere, ttl=60, ticker=time_)
     dead.acquire("web1", "run-1")
-    dead.close()
-    other = Leases(anywhere, ttl=60, skew=30, clock=clock)
-    for later in (0, 59, 30.9):
-        clock.now += later
-        with pytest.raises(LeaseHeldError):
-            other.acquire("web1", "run-2")
-    clock.now += 1
-    other.release(other.acquire("web1", "run-2"))
-    other.close()
+    die(dead)
+    time_.at += 10_000  # nobody watched
+    began = time_.at
+    with Leases(anywhere, ttl=2, margin=30, ticker=time_) as other:
+        other.release(other.acquire("web1", "run-2"))
+    assert 90 < time_.at - began < 91, "its holder's time, not one's own"
+
+
+@pytest.mark.parametrize("hours", [-5, -0.04, 0.04, 5, 100_000])
+def test_no_wall_clock_gives_a_living_runs_host_away(store: DirectoryStore, hours: float) -> None:
+    time_ = Time()
+    mine, wrong = Leases(store, ticker=time_), lambda: time.time() + hours * 3600
+    lease = mine.acquire("web1", "run-1")
+    die(mine)
+    time_.events.append(lambda: mine._renew(lease))
+    with (
+        Leases(store, clock=wrong, ticker=time_) as other,
+        pytest.raises(LeaseHeldError, match=r"run-1 .* and lives"),
+    ):
+        other.acquire("web1", "run-2")
+    lease.check()
+
+
+def test_a_process_that_is_gone_for_certain_holds_nothing(store: DirectoryStore) -> None:
+    """The kernel knows; and only of its own boot and PID namespace."""
+    child = subprocess.Popen(["sleep", "60"])
+    there = this_process() | {"pid": child.pid, "started": _started(child.pid)}
+
+    def claimed(process: dict[str, Json]) -> Time:
+        claim = Claim("run-1", "it", process, 0, 60, "n")
+        assert store.swap(_key("web1"), store.get(_key("web1")), claim.to_bytes())
+        time_ = Time()
+        with Leases(store, ticker=time_) as other:
+            other.release(other.acquire("web1", "run-2"))
+        return time_
+
+    elsewhere = (
+        {"namespace": "pid:[1]"}, {"boot": "another"}, {"host": "another"}, {"boot": ""}, {"pid": "x"},
+    )
+    try:
+        assert claimed(there).at > 1090, "it lives"
+    finally:
+        child.kill()
+        child.wait()
+    assert claimed(there).at == 1000, "it does not: at once"
+    assert claimed(there | {"pid": os.getpid(), "started": "1"}).at == 1000, "its number is another's now"
+    for change in elsewhere:
+        assert claimed(there | change).at > 1090, change
 
 
 def test_the_same_run_resumes_its_own_lease_at_once(anywhere: Store) -> None:
@@ -105,7 +162,7 @@ def test_the_same_run_resumes_its_own_lease_at_once(anywhere: Store) -> None:
 
 
 def test_leases_are_renewed_until_they_are_given_back(store: DirectoryStore) -> None:
-    with Leases(store, ttl=0.4, skew=0) as mine, Leases(store, ttl=0.4, skew=0) as other:
+    with Leases(store, ttl=0.4, margin=0) as mine, Leases(store, ttl=0.4, margin=0) as other:
         with mine.hold("web1", "run-1") as lease:
             for _ in range(6):
                 time.sleep(0.2)
@@ -135,7 +192,9 @@ def test_a_lease_taken_over_is_noticed_by_its_old_holder(store: DirectoryStore) 
             lease.check()
 
 
-@pytest.mark.parametrize("data", [b"garbage", b'{"run":"x"}', b"[]", b'{"by":1}', b"null"])
+@pytest.mark.parametrize("data", [b"garbage", b'{"run":"x"}', b"[]", b'{"by":1}', b"null", (
+    b'{"beat":0,"by":"b","nonce":"n","process":{},"run":"r","seconds":"60","since":0}'
+)])
 def test_a_lease_that_cannot_be_read_is_held(store: DirectoryStore, data: bytes) -> None:
     store.swap(_key("web1"), None, data)
     with Leases(store) as leases, pytest.raises(LeaseHeldError, match="cannot be read"):
@@ -236,47 +295,69 @@ def test_fifty_racing_processes_never_hold_it_together(tmp_path: Path) -> None:
 
 
 class OneHolder(RuleBasedStateMachine):
-    """Runs that acquire, give back, die and wait, on one clock: never two believe that they hold a host."""
+    """Runs that acquire, renew, give back, die and wait, with wall clocks hours apart: never two at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.store = a_store(Path(self.folder.name) / "store")
-        self.clock = Time()
-        self.held: dict[str, tuple[Leases, Lease, float]] = {}
+        self.time = Time()
+        self.time.events.append(self.renew)
+        self.held: dict[str, tuple[Leases, Lease]] = {}
+        self.alive: set[str] = set()
 
-    @rule(run=st.sampled_from("abc"))
-    def acquire(self, run: str) -> None:
-        leases = Leases(self.store, ttl=60, skew=5, clock=self.clock)
-        leases._end.set()  # no renewing: time here is moved by hand
+    def renew(self) -> None:
+        for run in self.alive & self.held.keys():
+            leases, lease = self.held[run]
+            leases._renew(lease)
+
+    @rule(run=st.sampled_from("abc"), ahead=st.sampled_from([0, -7200, 300, 86400]))
+    def acquire(self, run: str, ahead: int) -> None:
+        leases = Leases(
+            self.store, ttl=60, margin=5, clock=lambda: time.time() + ahead, ticker=self.time
+        )
+        die(leases)  # it is renewed by hand
+        before = set(self.living())
         try:
             lease = leases.acquire("web1", run)
         except LeaseHeldError:
-            assert self.living(), "refused, though nobody holds it or held it a moment ago"
+            assert before, "refused, though nobody alive holds it"
             return
-        assert all(other == run for other in self.living(grace=0)), "taken from a living run"
-        self.held = {run: (leases, lease, self.clock.now + 60)}
+        assert not before - {run}, "taken from a living run"
+        self.held, self.alive = {run: (leases, lease)}, {run}
 
     @precondition(lambda self: self.held)
     @rule()
     def release(self) -> None:
-        _, (leases, lease, _) = self.held.popitem()
+        run, (leases, lease) = self.held.popitem()
+        self.alive.discard(run)
         leases.release(lease)
 
-    @rule(seconds=st.sampled_from([1, 30, 61, 66]))
-    def wait(self, seconds: int) -> None:
-        self.clock.now += seconds
+    @rule(run=st.sampled_from("abc"))
+    def dies(self, run: str) -> None:
+        self.alive.discard(run)
 
-    def living(self, grace: float = 6) -> list[str]:
-        return [run for run, (_, _, until) in self.held.items() if self.clock.now <= until + grace]
+    @rule(seconds=st.sampled_from([1, 30, 50]))
+    def wait(self, seconds: int) -> None:
+        self.time.sleep(seconds)
+
+    def living(self) -> list[str]:
+        return [run for run, (_, lease) in self.held.items() if run in self.alive and good(lease)]
 
     @invariant()
-    def the_store_agrees(self) -> None:
-        holder = Leases(self.store, ttl=60, skew=0, clock=self.clock).holder("web1")
-        assert holder is None or holder.run in self.held
+    def at_most_one_believes(self) -> None:
+        assert len([1 for _, lease in self.held.values() if good(lease)]) <= 1
 
     def teardown(self) -> None:
         self.folder.cleanup()
+
+
+def good(lease: Lease) -> bool:
+    try:
+        lease.check()
+    except LeaseHeldError:
+        return False
+    return True
 
 
 OneHolder.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)

@@ -69,7 +69,7 @@ def opened(lab: Lab, requester: str = PRIYA, run: str = "bump-1", **wanted: Any)
     request = open_request(started, site, lab.store, int(lab.clock.time()))
     with (
         Ledger.open(lab.store, run, SITE, clock=lab.clock.time) as ledger,
-        Leases(lab.store, ttl=5, skew=0, clock=lab.clock.time) as leases,
+        Leases(lab.store, ttl=5, margin=0, clock=lab.clock.time) as leases,
     ):
         yield Run(run, request, lab.store, ledger, lab.fleet.connect, leases, lab.clock.time, lab.clock.sleep)
 

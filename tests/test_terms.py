@@ -102,7 +102,7 @@ def open_with(lab: Lab, runbook: Any = RUNBOOK, operation: Any = None, **how: An
     clock, sleep = lab.clock.time, lab.clock.sleep
     with (
         Ledger.open(lab.store, "bump-1", SITE, clock=clock) as ledger,
-        Leases(lab.store, ttl=5, skew=0, clock=clock) as leases,
+        Leases(lab.store, ttl=5, margin=0, clock=clock) as leases,
     ):
         yield Run("bump-1", request, lab.store, ledger, lab.fleet.connect, leases, clock, sleep)
 

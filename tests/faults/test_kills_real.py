@@ -72,7 +72,7 @@ def drive(site: DemoSite, run_id: str) -> None:
     place = load_site(site.path)
     store = open_store(place.store)
     with (
-        Ledger.open(store, run_id, place.name) as ledger, Leases(store, ttl=5, skew=0) as leases,
+        Ledger.open(store, run_id, place.name) as ledger, Leases(store, ttl=5, margin=0) as leases,
         SshTransport(place.host_keys) as transport,
     ):
         request = Request(RUNBOOK, place, Patching("all"), Requester(REQUESTER))
