@@ -6,24 +6,37 @@ Reads only, needs no Prefect and no network beyond the store. Used by `lamplight
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lamplighter.engine.run import dropped_lines, plan_key
 from lamplighter.errors import LedgerBrokenError, MalformedError
 from lamplighter.ledger import WholeLines
 from lamplighter.model.approval import Decision, read_statement
+from lamplighter.model.attest import Trust
 from lamplighter.model.audit import Audit, Problem
 from lamplighter.model.canonical import MAX_BYTES, sha256
-from lamplighter.model.chain import Break, Chain, Record, follow
+from lamplighter.model.chain import Break, Chain, Record, follow, genesis, read_record
 from lamplighter.model.envelope import read_line
 from lamplighter.model.gate import GatePolicy, GateResult, evaluate
 from lamplighter.model.party import Party
 from lamplighter.model.plan import read_plan
 from lamplighter.model.witness import Witnessed, judge_witness
-from lamplighter.seals import ledger_key, runs_of, seal_lines, seal_of_run, seals_promised, witness_lines
+from lamplighter.seals import (
+    ledger_key,
+    notes_of,
+    runs_of,
+    seal_lines,
+    seal_of_run,
+    seals_promised,
+    site_head,
+    strangers,
+    witness_lines,
+)
 from lamplighter.store import Store, lines
+from lamplighter.store.outside import Notes, Seen
 
+_LESS = {"cut-back", "run-cut-back"}
 Policies = Callable[[str], GatePolicy]
 """Runbook id to what the site's gate judges by."""
 
@@ -61,6 +74,10 @@ class Inspection:
         problems: of the site's chain; `record` is the seal's number.
         witnessed: by party, the last seal it has countersigned; 0 for none.
         signatures: False when no site was given: then gates and witnesses' keys were not judged.
+        foreign: names in the store that are none of ours; they were passed over.
+        versions: whether the store keeps versions; where not, what was deleted cannot be seen.
+        confirmed: the last seal that something outside the store confirms: this machine's note, a line that
+            was kept elsewhere; 0 for none.
     """
 
     site: str
@@ -70,11 +87,20 @@ class Inspection:
     problems: tuple[Problem, ...]
     witnessed: Mapping[Party, int] = field(default_factory=dict)
     signatures: bool = True
+    foreign: tuple[str, ...] = ()
+    versions: bool = False
+    confirmed: int = 0
 
     @property
     def sound(self) -> bool:
         """No problem anywhere."""
-        return not self.problems and not any(run.problems for run in self.runs)
+        return not self.problems and self.whole
+
+    @property
+    def whole(self) -> bool:
+        """No problem but that there was more than is left: as after a restore."""
+        left = [problem for problem in self.problems if problem.code not in _LESS]
+        return not left and not any(run.problems for run in self.runs)
 
 
 def inspect(
@@ -91,23 +117,101 @@ def inspect(
     Raises:
         StoreError: the store cannot be read.
     """
+    foreign = list(strangers(store))
     verdicts = {run: inspect_run(store, run, site, policies) for run in runs_of(store)}
+    foreign += _copies(store, site, verdicts)
     trust = policies("") if policies else None
-    witnesses = [judge_witness(line, trust) for line in [*witness_lines(store), *kept]]
-    chain = Chain("", site)
-    wanted = {one.statement.seal for one in witnesses if one.statement}
+    inside = [judge_witness(line, trust) for line in witness_lines(store)]
+    outside = [judge_witness(line, trust) for line in kept]
+    chain, notes = Chain("", site), notes_of(store)
+    seen_here = notes.seal()
+    wanted = {one.statement.seal for one in [*inside, *outside] if one.statement}
+    wanted |= {seen_here.count} if seen_here else set()
     problems, seen = _follow_seals(store, chain, verdicts, wanted)
-    problems += _unwitnessed(witnesses, site, chain.count, seen)
-    for key in store.rewritten():
+    problems += _unwitnessed([*inside, *outside], site, chain.count, seen)
+    problems += _rolled_back(notes, verdicts, chain.count, seen)
+    rewritten = store.rewritten()
+    for key in rewritten or ():
         problems.append(Problem(0, "rewritten-object", f"{key} was deleted or written again"))
     promised = seals_promised(store)
     if promised > chain.count:
         what = f"the site's chain ends at {chain.count} and once had {promised} seals"
         problems.append(Problem(chain.count + 1, "cut-back", what))
+    said = [one.statement for one in outside if one.statement and not one.refused]
+    outer = [one.seal for one in said if seen.get(one.seal) == one.head]
+    outer += [seen_here.count] if seen_here and seen.get(seen_here.count) == seen_here.head else []
     return Inspection(
         site, tuple(verdicts.values()), chain.count, chain.head, tuple(sorted(problems)),
-        _last_by_party(witnesses, seen), policies is not None,
+        _last_by_party([*inside, *outside], seen), policies is not None, tuple(sorted(foreign)),
+        rewritten is not None, max(outer, default=0),
     )
+
+
+def accept_restore(store: Store, trust: Trust, now: int) -> tuple[Party, ...]:
+    """Forget on this machine that it saw more of a store, if both parties signed that it was restored.
+
+    Args:
+        store: the site's.
+        trust: whose signatures count.
+        now: seconds since the epoch.
+
+    Returns:
+        The parties that did not sign it; empty when it was accepted.
+    """
+    notes, last = notes_of(store), site_head(store)
+    seen = notes.seal()
+    signed = set()
+    for one in (judge_witness(line, trust) for line in witness_lines(store)):
+        said = one.statement
+        if not (said and one.person and said.restored and last):
+            continue
+        if (said.seal, said.head) == (last.seq, last.hash) and (seen is None or said.time >= seen.time):
+            signed.add(one.person.party)
+    missing = tuple(party for party in Party if party not in signed)
+    if not missing and last:
+        notes.forget()
+        notes.note_seal(Seen(last.seq, last.hash, now))
+    return missing
+
+
+def _copies(store: Store, site: str, verdicts: dict[str, RunVerdict]) -> Iterator[str]:
+    """Take out what is no run: folders without a ledger, and copies of other runs' ledgers by other names."""
+    starts = {genesis(run, site): run for run in verdicts}
+    for run in [name for name, verdict in verdicts.items() if not verdict.count]:
+        inside = {key.rpartition("/")[2] for key in store.list(f"runs/{run}")}
+        if not inside:
+            del verdicts[run]
+            yield f"runs/{run}"
+        elif "ledger.jsonl" not in inside:
+            gone = Problem(0, "run-gone", "its ledger is gone")
+            verdicts[run] = replace(verdicts[run], problems=(gone,))
+        elif other := starts.get(_first_link(store, run)):
+            del verdicts[run]
+            yield f"runs/{run}, a copy of run {other}"
+
+
+def _first_link(store: Store, run: str) -> str:
+    try:
+        return read_record(next(lines(store.read_log(ledger_key(run))), b"")).prev
+    except LedgerBrokenError:
+        return ""
+
+
+def _rolled_back(
+    notes: Notes, runs: Mapping[str, RunVerdict], count: int, seen: Mapping[int, str]
+) -> Iterable[Problem]:
+    """What this machine saw must still be there."""
+    seal = notes.seal()
+    if seal and seal.count > count:
+        what = f"this machine saw {seal.count} seals of this store, and {count} are left: it was rolled back"
+        yield Problem(count + 1, "cut-back", what)
+    elif seal and seen.get(seal.count) != seal.head:
+        yield Problem(seal.count, "rewritten", f"seal {seal.count} is not the one that this machine saw")
+    for run, end in notes.runs().items():
+        have = runs[run].count if run in runs else 0
+        if have < end.count:
+            what = f"this machine saw {end.count} records of run {run}, and {have} are left"
+            yield Problem(0, "run-cut-back", what)
 
 
 def inspect_run(store: Store, run: str, site: str, policies: Policies | None = None) -> RunVerdict:

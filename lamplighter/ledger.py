@@ -25,14 +25,18 @@ from lamplighter.crashpoints import crashpoint
 from lamplighter.errors import LamplighterError, LedgerBrokenError, LedgerError, MalformedError, StoreError
 from lamplighter.model.canonical import Json, sha256
 from lamplighter.model.chain import SEALED, Break, Chain, Record, check_fields, follow, make_record
-from lamplighter.seals import Clock, add_seal, ledger_key, was_sealed
+from lamplighter.seals import Clock, add_seal, check_run, ledger_key, notes_of, rolled_back, was_sealed
 from lamplighter.store import Log, Store, StoreFullError, lines
 from lamplighter.store.identity import check_site
+from lamplighter.store.outside import Seen
 
 URGENT = frozenset({
     "outcome", "reconciliation", "verified", "host", "wave-ended", "halted", "recovered", SEALED,
 })
 """Kinds that say what already happened: they may use the reserve of a full store."""
+
+NOTE_SECONDS = 1.0
+"""How often an open run's length is noted outside the store."""
 
 
 @dataclass(slots=True)
@@ -65,6 +69,7 @@ class Ledger:
         self._writing = threading.Lock()
         self._queue: deque[_Entry] = deque()
         self._broken: LedgerError | None = None
+        self._notes, self._noted = notes_of(store), 0.0
 
     @classmethod
     def open(cls, store: Store, run: str, site: str, *, clock: Clock = time.time) -> Ledger:
@@ -82,10 +87,13 @@ class Ledger:
 
         Raises:
             LedgerError: another process writes this run, or the store refuses.
-            LedgerBrokenError: a record does not verify; nothing was appended.
+            LedgerBrokenError: a record does not verify, or the store is older than what this machine saw of
+                it; nothing was appended.
         """
         try:
+            check_run(run)
             check_site(store, site)
+            check_age(store)
             log = store.open_log(ledger_key(run))
         except StoreError as error:
             raise _unusable(error, run) from error
@@ -190,6 +198,7 @@ class Ledger:
         with self._writing:
             self._broken = self._broken or LedgerError("the ledger is closed", where=f"run {self.run}")
             self._log.close(final=self.sealed is not None)
+        self._note_outside()
 
     def __enter__(self) -> Self:
         return self
@@ -264,11 +273,27 @@ class Ledger:
         for entry, record in made:
             entry.records.append(record)
             self._note(record)
+        if time.monotonic() > self._noted + NOTE_SECONDS:
+            self._note_outside()
+
+    def _note_outside(self) -> None:
+        """Remember outside the store how far this run is; a sealed run's end is held by its seal."""
+        self._noted = time.monotonic()
+        if self.count and not self.sealed:
+            self._notes.note_run(self.run, Seen(self.count, self.head, int(self._clock())))
+
+    def _check_seen(self) -> None:
+        """The run must not be shorter than what this machine saw of it, nor another one."""
+        seen = self._notes.run(self.run)
+        if seen and (self.count < seen.count or self._records[seen.count - 1].hash != seen.head):
+            raise older(f"this machine saw {seen.count} records of run {self.run}", self.store)
 
     def _replay(self) -> None:
         whole = WholeLines(lines(self.store.read_log(ledger_key(self.run))))
         for record in follow(whole, self.run, self.site):
             self._note(record)
+        if not self.sealed:
+            self._check_seen()
         if self.sealed:
             if whole.torn:
                 raise LedgerBrokenError(
@@ -282,9 +307,11 @@ class Ledger:
                 where=f"run {self.run}", advice="run: lamplighter verify", reason=Break.GAP,
                 record=self.count + 1,
             )
-        elif whole.torn:
-            self._log.truncate(whole.size)
-            self.append("recovered", bytes=len(whole.torn), digest=sha256(whole.torn))
+        elif whole.torn or self._log.cut:
+            if whole.torn:
+                self._log.truncate(whole.size)
+            lost = whole.torn + self._log.cut
+            self.append("recovered", bytes=len(lost), digest=sha256(lost))
             crashpoint("ledger.recovered")
 
     def _note(self, record: Record) -> None:
@@ -334,6 +361,25 @@ def read_ledger(store: Store, run: str, site: str) -> Iterator[Record]:
         StoreError: the store cannot be read.
     """
     return follow(WholeLines(lines(store.read_log(ledger_key(run)))), run, site)
+
+
+def check_age(store: Store) -> None:
+    """Refuse a store that is older than what this machine saw of it.
+
+    Raises:
+        LedgerBrokenError: as said.
+    """
+    if why := rolled_back(store, notes_of(store)):
+        raise older(why, store)
+
+
+def older(why: str, store: Store) -> LedgerBrokenError:
+    """The error for a store that has less than this machine saw."""
+    return LedgerBrokenError(
+        f"{why}: the store was rolled back, or is another copy; it changes nothing", where=store.url,
+        advice="bring back the newer store, or both parties say so: lamplighter witness --restored, "
+        "then on each worker: lamplighter store restored SITE", reason=Break.GAP,
+    )
 
 
 def _unusable(error: StoreError, run: str) -> LedgerError:

@@ -8,16 +8,23 @@ hint where to begin looking for the end.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from lamplighter.crashpoints import crashpoint
-from lamplighter.errors import ExistsError, LedgerBrokenError, LedgerError
+from lamplighter.errors import ExistsError, LedgerBrokenError, LedgerError, StoreError
 from lamplighter.model.canonical import sha256
 from lamplighter.model.chain import MAX_LINE, Record, genesis, make_record, read_record
 from lamplighter.store import LIVE, Store
+from lamplighter.store.identity import identity_of
+from lamplighter.store.outside import Notes, Seen
 
 SEAL = "seal"
 TRIES = 1000
+RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
+"""A run's id; other names below `runs/` are foreign."""
+_NUMBER, _WITNESS = re.compile(r"[0-9]{8}"), re.compile(r"[0-9]{8}-[0-9a-f]{16}")
+_OF_A_RUN = {"ledger.jsonl", "seal", "sealing"}
 _HINT = f"{LIVE}seals-end"
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -28,15 +35,45 @@ def ledger_key(run: str) -> str:
     return f"runs/{run}/ledger.jsonl"
 
 
+def check_run(run: str) -> None:
+    """Refuse a name that would not be taken for a run's.
+
+    Raises:
+        StoreError: as said.
+    """
+    if not RUN.fullmatch(run):
+        raise StoreError(f"{run[:100]!r} is no run's id", advice="it has letters, digits, `-` and `_`")
+
+
 def runs_of(store: Store) -> Iterator[str]:
     """The id of every run the store holds, sorted."""
-    return (key.rpartition("/")[2] for key in store.list("runs"))
+    names = (key.rpartition("/")[2] for key in store.list("runs"))
+    return (name for name in names if RUN.fullmatch(name))
+
+
+def strangers(store: Store) -> Iterator[str]:
+    """What lies among runs, segments, seals and witness lines and is none: other programs leave it there."""
+    known = {f"runs/{run}" for run in runs_of(store)}
+    yield from (key for key in store.list("runs") if key not in known)
+    for run in sorted(known):
+        yield from (key for key in store.list(run) if key.removeprefix(f"{run}/") not in _OF_A_RUN)
+        inside = store.list(f"{run}/ledger.jsonl")
+        yield from (key for key in inside if not _NUMBER.fullmatch(key.rpartition("/")[2]))
+    yield from (key for key in store.list("seals") if not _NUMBER.fullmatch(key.rpartition("/")[2]))
+    yield from (key for key in store.list("witness") if not _WITNESS.fullmatch(key.rpartition("/")[2]))
 
 
 def seal_lines(store: Store) -> Iterator[bytes]:
-    """The site chain's lines in order of their numbers, as stored: nothing is checked here."""
-    for key in store.list("seals"):
-        yield store.get(key, limit=MAX_LINE) or b""
+    """The site chain's lines in order of their numbers, as stored: nothing is checked here.
+
+    By number, and on by number behind the end of the list, which may lag; one that is missing is passed over.
+    """
+    names = (key.rpartition("/")[2] for key in store.list("seals"))
+    end = max((int(name) for name in names if _NUMBER.fullmatch(name)), default=0)
+    number = 0
+    while (line := store.get(_seal_key(number := number + 1), limit=MAX_LINE)) is not None or number <= end:
+        if line is not None:
+            yield line
 
 
 def seal_of(store: Store, number: int) -> Record | None:
@@ -46,11 +83,18 @@ def seal_of(store: Store, number: int) -> Record | None:
 
 
 def site_head(store: Store) -> Record | None:
-    """The last record of the site chain; None before the first seal."""
+    """The last record of the site chain; None before the first seal.
+
+    Raises:
+        LedgerBrokenError: a seal that was there is gone.
+    """
     number = seals_promised(store)
     last = seal_of(store, number) if number else None
-    if last is None:
-        number = 0
+    if number and last is None:
+        raise LedgerBrokenError(
+            f"the site's chain had {number} seals, and seal {number} is gone", where=store.url,
+            advice="run: lamplighter verify", record=number,
+        )
     while (following := seal_of(store, number + 1)) is not None:
         number, last = number + 1, following
     return last
@@ -85,7 +129,36 @@ def add_seal(store: Store, site: str, closing: Record, run: str, clock: Clock) -
         )
     store.put_new(_marker(run), b"%08d" % record.seq)
     crashpoint("ledger.seal.marked")
+    notes = notes_of(store)
+    notes.note_seal(Seen(record.seq, record.hash, int(clock())))
+    notes.forget_run(run)
     return record
+
+
+def notes_of(store: Store) -> Notes:
+    """What this machine saw of a store."""
+    found = identity_of(store)
+    return Notes(found.id if found else "")
+
+
+def rolled_back(store: Store, notes: Notes) -> str:
+    """Why a store is older than what this machine saw of it; empty when it is not."""
+    seen = notes.seal()
+    if seen is None:
+        return ""
+    found = seal_of(store, seen.count)
+    if found is None:
+        last = site_end(store)
+        return f"this machine saw {seen.count} seals of this store, and {last} are left"
+    return "" if found.hash == seen.head else f"seal {seen.count} is another one than this machine saw"
+
+
+def site_end(store: Store) -> int:
+    """How many seals there are from the first on without a gap."""
+    number = 0
+    while store.get(_seal_key(number + 1), limit=MAX_LINE) is not None:
+        number += 1
+    return number
 
 
 def seals_promised(store: Store) -> int:
@@ -105,6 +178,8 @@ def keep_witness(store: Store, seal: int, line: str) -> str:
 def witness_lines(store: Store) -> Iterator[str]:
     """Every witness line in the store, oldest seal first."""
     for key in store.list("witness"):
+        if not _WITNESS.fullmatch(key.rpartition("/")[2]):
+            continue
         yield (store.get(key, limit=MAX_LINE) or b"").decode("ascii", "replace")
 
 

@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _notes_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests saw of their stores is noted in a folder of their own, not in the account's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAMPLIGHTER_NOTES", str(tmp_path_factory.mktemp("notes")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_leftovers() -> None:
     """Remove what killed test runs left behind, before anything is started."""
     if os.geteuid() == 0:

@@ -80,15 +80,14 @@ def test_a_store_serves_one_site(anywhere: Store) -> None:
 @pytest.mark.parametrize("cut", [1, 2, 50, 200])
 def test_the_torn_line_of_a_crash_is_cut_off_and_recorded(store: DirectoryStore, cut: int) -> None:
     with opened(store) as ledger:
-        for number in range(5):
+        for number in range(4):
             ledger.append("intent", host=f"h{number}", step="s", note="x" * 200)
-    path = store.root / KEY
-    whole = path.read_bytes()
-    size = len(whole.splitlines(keepends=True)[-1])
-    path.write_bytes(whole[:-cut])
+    line = make_record(5, ledger.head, 1, "intent", {"host": "h4", "step": "s", "note": "x" * 200})[1]
+    with (store.root / KEY).open("ab") as file:
+        file.write(line[:-cut])
     with opened(store) as again:
         assert [record.kind for record in again.records()] == ["intent"] * 4 + ["recovered"]
-        assert again.records("recovered")[0]["bytes"] == size - cut
+        assert again.records("recovered")[0]["bytes"] == len(line) - cut
     assert verdict(store) == (5, "")
 
 
@@ -106,10 +105,29 @@ def test_anything_else_that_does_not_verify_stops_the_run_and_is_left_as_it_is(s
         (b"".join(parts[:3]) + b"\n" + parts[3], Break.EDITED),
     ):
         path.write_bytes(damaged)
+        (path.parent / ".ledger.jsonl.lock").unlink(missing_ok=True)  # it says how long the ledger was
         with pytest.raises(LedgerBrokenError) as caught:
             opened(store)
         assert caught.value.reason == reason
         assert path.read_bytes() == damaged
+
+
+def test_a_ledger_that_lost_whole_records_while_it_was_closed_does_not_open(store: DirectoryStore) -> None:
+    """Its chain verifies; the lock beside it, and the note outside the store, say that there was more."""
+    with opened(store) as ledger:
+        for number in range(5):
+            ledger.append("intent", host=f"h{number}")
+    path = store.root / KEY
+    kept = path.read_bytes()
+    path.write_bytes(b"".join(kept.splitlines(keepends=True)[:3]))
+    with pytest.raises(LedgerError, match=r"were recorded.*bring back the longest copy"):
+        opened(store)
+    (path.parent / ".ledger.jsonl.lock").unlink()
+    with pytest.raises(LedgerBrokenError, match=rf"this machine saw 5 records of run {RUN}.*rolled back"):
+        opened(store)
+    path.write_bytes(kept)
+    with opened(store) as again:
+        assert again.count == 5
 
 
 def test_a_sealed_run_is_closed_and_entered_in_the_sites_chain(store: DirectoryStore) -> None:
@@ -147,10 +165,15 @@ def test_a_sealed_run_that_was_cut_back_does_not_open(store: DirectoryStore) -> 
     ledger.append("opened")
     ledger.seal("Completed")
     path = store.root / KEY
+    lock = path.parent / ".ledger.jsonl.lock"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(LedgerError, match="were recorded"):
+        opened(store)
+    lock.unlink()
     with pytest.raises(LedgerBrokenError, match="was sealed, but its ledger ends after 1"):
         opened(store)
     path.unlink()
+    lock.unlink()
     with pytest.raises(LedgerBrokenError, match="ends after 0"):
         opened(store)
 
@@ -230,6 +253,7 @@ class FaultyStore(DirectoryStore):
 class FaultyLog:
     def __init__(self, log: Log, fails: Iterator[Exception | None]) -> None:
         self.log, self.fails, self.truncate, self.close = log, fails, log.truncate, log.close
+        self.cut = log.cut
 
     def append(self, data: bytes, *, urgent: bool = False) -> None:
         error = None if urgent else next(self.fails, None)

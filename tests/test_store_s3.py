@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,9 +12,12 @@ import pytest
 from lamplighter.errors import LedgerError, StoreError
 from lamplighter.inspection import inspect
 from lamplighter.ledger import Ledger
+from lamplighter.model.canonical import Json
 from lamplighter.store import StoreAddress, open_store
+from lamplighter.store.alive import MARGIN, Ticker, this_process
 from lamplighter.store.birth import make_store
-from lamplighter.store.s3 import CLAIM_SECONDS, SKEW_SECONDS, S3Store
+from lamplighter.store.s3 import S3Store
+from lamplighter.store.s3_log import CLAIM_SECONDS, S3Log
 from tests.lab.seaweedfs import Seaweed
 from tests.s3kit import client, new_store, open_bucket, shared_bucket
 
@@ -46,20 +48,49 @@ def test_a_writer_that_was_taken_over_can_write_nothing_more(store: S3Store) -> 
         assert [record.get("host") for record in again.records("intent")] == ["b"]
 
 
-def test_a_claim_ends_when_its_process_is_gone_or_its_time_is_up(store: S3Store) -> None:
-    def claim(pid: int, host: str, until: float) -> None:
-        data = json.dumps({"holder": "it", "host": host, "pid": pid, "nonce": "n", "until": int(until)})
-        assert store.swap(WRITER, store.get(WRITER), data.encode())
+class Hand(Ticker):
+    """A clock that goes on by itself only while somebody waits."""
 
-    here, now = os.uname().nodename, time.time()
-    for pid, host, until in ((os.getpid(), here, now + 50), (1, "elsewhere", now - SKEW_SECONDS + 5)):
-        claim(pid, host, until)
-        with pytest.raises(LedgerError, match="is being written by it"):
-            store.open_log(KEY)
-    for pid, host, until in ((2**22 + 1, here, now + 50), (1, "elsewhere", now - SKEW_SECONDS - 5)):
-        claim(pid, host, until)
-        store.open_log(KEY).close()
-    assert CLAIM_SECONDS > 10
+    at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+def test_a_claim_is_watched_and_not_timed(store: S3Store) -> None:
+    """Only a process of this boot and PID namespace is known to be gone; all others are watched."""
+    here = this_process()
+
+    def opened(process: dict[str, Json]) -> float:
+        claim = json.dumps({"holder": "it", "process": process, "nonce": "n"}).encode()
+        assert store.swap(WRITER, store.get(WRITER), claim)
+        ticker = Hand()
+        S3Log(store, KEY, ticker).close()
+        return ticker.at
+
+    assert opened(here | {"pid": 2**22 + 1}) == 0
+    assert opened(here | {"started": "1"}) == 0, "another process has its number now"
+    for elsewhere in ({"pid": 2**22 + 1, "namespace": "pid:[1]"}, {"pid": 2**22 + 1, "boot": "x"}, {}):
+        found = opened(here | elsewhere if elsewhere else {})
+        assert CLAIM_SECONDS + MARGIN < found < CLAIM_SECONDS + MARGIN + 1
+
+
+def test_a_claim_that_is_renewed_keeps_others_away(store: S3Store) -> None:
+    first = S3Log(store, KEY)
+
+    class Renewing(Hand):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            claim = first._new_claim()
+            assert store.swap(WRITER, first._claim, claim)
+            first._claim = claim
+
+    with pytest.raises(LedgerError, match=rf"is being written by process {os.getpid()} on "):
+        S3Log(store, KEY, Renewing())
+    first.close()
 
 
 def test_records_are_locked_for_a_year_and_leases_are_not(store: S3Store, seaweed: Seaweed) -> None:
@@ -99,7 +130,7 @@ def test_a_store_that_was_left_alone_shows_nothing_rewritten(store: S3Store) -> 
             ledger.append("note")
     for value in (b"1", b"2", b"3"):
         store.swap("live/leases/a", store.get("live/leases/a"), value)
-    assert list(store.rewritten()) == []
+    assert store.rewritten() == ()
 
 
 def test_who_may_only_read_can_verify_and_not_write(seaweed: Seaweed) -> None:

@@ -103,7 +103,9 @@ def _as_json(found: Inspection) -> dict[str, Any]:
         "chain": {
             "seals": found.seals, "head": found.head, "problems": _problems(found.problems, "seal"),
             "witnessed": {str(party): seal for party, seal in found.witnessed.items()},
+            "confirmed_outside": found.confirmed,
         },
+        "foreign": list(found.foreign), "versions": found.versions,
     }
 
 
@@ -131,7 +133,22 @@ def _print(found: Inspection, *, whole: bool) -> None:
         _say(f"site chain: sealed as number {found.seals}; the chain itself is checked without a run")
     if not found.signatures:
         _say("signatures and gates were not judged: give --site NAME to judge them by its people and keys")
-    _say("sound: nothing was edited, and every promise was kept" if found.sound else "NOT SOUND")
+    for name in found.foreign[:SHOWN]:
+        _say(f"foreign, and passed over: {name}")
+    if len(found.foreign) > SHOWN:
+        _say(f"{len(found.foreign) - SHOWN} more foreign names; --json shows all")
+    if not found.versions:
+        _say("this store keeps no versions: what was deleted and is in no chain cannot be seen")
+    _say(_verdict(found))
+
+
+def _verdict(found: Inspection) -> str:
+    if not found.sound:
+        return "NOT SOUND"
+    outside = f"confirmed outside the store up to seal {found.confirmed}" if found.confirmed else (
+        "confirmed by nothing outside the store: a copy of an earlier day would look the same"
+    )
+    return f"sound up to seal {found.seals}: nothing was edited, every promise was kept; {outside}"
 
 
 def _cell(run: RunVerdict) -> str:

@@ -26,6 +26,9 @@ def witness(
     out: Annotated[
         Path | None, typer.Option(help="also write the line here: keep it where the other party cannot reach")
     ] = None,
+    restored: Annotated[
+        str, typer.Option(metavar="REASON", help="the store was restored from an older copy, and stays so")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print the answer as JSON")] = False,
 ) -> None:
     """Verify the whole store, then sign the last seal: exit 0 when signed, 1 when the store is not sound."""
@@ -34,12 +37,13 @@ def witness(
     found = inspect(store, place.name, lambda runbook: place.gate_policy(runbook, store))
     if not found.seals:
         raise SelectionError("no run is sealed yet, so there is nothing to witness", where=store.url)
-    if not found.sound:
+    if not (found.whole if restored else found.sound):
         console().print("the store is not sound; nothing was signed. Run: lamplighter verify --site " + site)
         raise typer.Exit(1)
     now = int(time.time())
     statement = Statement(
-        place.name, found.seals, found.head, signer_of(key, place.signers), now, secrets.token_hex(16)
+        place.name, found.seals, found.head, signer_of(key, place.signers), now, secrets.token_hex(16),
+        restored,
     )
     line = sign_line(statement.to_bytes(), key, NAMESPACE)
     judged = judge_witness(line, place.gate_policy("", store))

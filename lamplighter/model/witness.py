@@ -1,14 +1,14 @@
 """A witness: the other party signs the end of the site's chain, so that neither can rewrite it alone.
 
-The statement is RFC 8785 JSON, `{v, site, seal, head, witness, time, id}`, signed in the namespace
-`lamplighter-witness@v1` and carried as one line (`lamplighter.model.envelope`). Whoever keeps such a line
-can show later that seal number `seal` had the hash `head`: everything up to it is fixed. Keep it where the
-party that writes the store cannot reach it.
+The statement is RFC 8785 JSON, `{v, site, seal, head, witness, time, id}`, and after a restore `restored`;
+signed in the namespace `lamplighter-witness@v1` and carried as one line (`lamplighter.model.envelope`). Whoever
+keeps such a line can show later that seal number `seal` had the hash `head`: everything up to it is fixed. Keep
+it where the party that writes the store cannot reach it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from lamplighter.errors import MalformedError
 from lamplighter.model.attest import Code, Trust, attest, person_of
@@ -32,6 +32,8 @@ class Statement:
         witness: the signer's id in `people.yaml` and in `approvers`.
         time: seconds since the epoch, by the signer's clock.
         id: unique.
+        restored: why the store is older than what was seen of it, and is to be gone on with; empty when it
+            is not.
     """
 
     site: str
@@ -40,13 +42,12 @@ class Statement:
     witness: str
     time: int
     id: str
+    restored: str = ""
 
     def to_bytes(self) -> bytes:
         """The canonical bytes to sign."""
-        return canonical({
-            "v": VERSION, "site": self.site, "seal": self.seal, "head": self.head, "witness": self.witness,
-            "time": self.time, "id": self.id,
-        })
+        said = {name: value for name, value in asdict(self).items() if name != "restored" or value}
+        return canonical({"v": VERSION, **said})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def read_statement(data: bytes) -> Statement:
     fields = Fields(data, VERSION, "the witness statement", limit=MAX_LINE)
     statement = Statement(
         fields.text("site"), fields.number("seal", most=_MOST), fields.digest("head"), fields.text("witness"),
-        fields.number("time"), fields.id("id"),
+        fields.number("time"), fields.id("id"), fields.text("restored") if fields.has("restored") else "",
     )
     fields.end()
     return statement

@@ -49,7 +49,15 @@ class StoreAddress:
 
 
 class Log(Protocol):
-    """An append log, open for its one writer."""
+    """An append log, open for its one writer.
+
+    Attributes:
+        cut: what was cut off its end at the opening, because a sync had failed; nobody was told it was there.
+    """
+
+    @property
+    def cut(self) -> bytes:
+        """See above."""
 
     def append(self, data: bytes, *, urgent: bool = False) -> None:
         """Add `data` at the end; durable when it returns.
@@ -76,6 +84,13 @@ class Store(Protocol):
     @property
     def url(self) -> str:
         """For messages; holds no secret."""
+
+    def cautions(self) -> tuple[str, ...]:
+        """What this store, though it is fit, does not keep; sentences for people.
+
+        Raises:
+            StoreError: it is not fit, as far as that can be told without writing.
+        """
 
     def put_new(self, key: str, data: bytes) -> None:
         """Write an object that never changes. Repeating it with the same bytes is no error.
@@ -118,8 +133,8 @@ class Store(Protocol):
     def read_log(self, key: str) -> Iterator[bytes]:
         """A log's bytes in order, in pieces of any size; nothing when there is no log."""
 
-    def rewritten(self) -> Iterator[str]:
-        """Keys that should never change and did, as far as the store keeps versions."""
+    def rewritten(self) -> tuple[str, ...] | None:
+        """Keys that should never change and did; None where no versions are kept, so that nobody can tell."""
 
 
 def lines(pieces: Iterator[bytes], *, longest: int = 2 * CHUNK) -> Iterator[bytes]:
@@ -194,6 +209,8 @@ def open_store(address: StoreAddress) -> Store:
         raise no_store(address, "no such folder")
     store = reach(address)
     check_identity(store, address)
+    if address.site and place is not None:
+        store.cautions()  # refuses what is not fit; a store that is only looked at may lie anywhere
     return store
 
 
@@ -204,7 +221,7 @@ def reach(address: StoreAddress) -> Store:
     if place is not None:
         from lamplighter.store.directory import DirectoryStore  # noqa: PLC0415 - made of what stands above
 
-        return DirectoryStore(place)
+        return DirectoryStore(place, _file_system(address))
     if parts.scheme == "s3" and parts.netloc:
         from lamplighter.store.s3 import open_bucket  # noqa: PLC0415 - and boto3 takes half a second to load
 
@@ -217,3 +234,12 @@ def folder_of(url: str) -> Path | None:
     parts = urlsplit(url)
     is_folder = parts.scheme in {"file", ""} and not parts.netloc and parts.path.startswith("/")
     return Path(parts.path) if is_folder else None
+
+
+def _file_system(address: StoreAddress) -> str:
+    unknown = sorted(address.options.keys() - {"file-system"})
+    kind = address.options.get("file-system", "")
+    if unknown or not isinstance(kind, str):
+        what = f"unknown store option {unknown[0]!r}" if unknown else f"file-system is {kind!r}"
+        raise StoreError(what, advice="known for a directory: file-system, a kind that the site answers for")
+    return kind

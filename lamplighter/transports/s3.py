@@ -7,7 +7,8 @@ SHA-256, and are checked against it when they are read. Errors are typed and hol
 S3's own messages repeat access keys and strings to sign.
 
 Conditional writes (`If-None-Match: *`, `If-Match`) are atomic on Amazon S3 since November 2024 and on
-SeaweedFS 4.48 (races in `tests/transports/test_s3.py`). `probe` refuses a store that ignores them.
+SeaweedFS 4.48 (races in `tests/transports/test_s3.py`); `store/s3_trial.py` refuses a store where they are
+not.
 """
 
 from __future__ import annotations
@@ -15,22 +16,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
-import botocore.exceptions
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    EndpointConnectionError,
     HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ReadTimeoutError,
+    ProxyConnectionError,
     SSLError,
 )
 from botocore.parsers import ResponseParserError
@@ -39,11 +39,11 @@ from lamplighter.errors import (
     AuthFailedError,
     OutputTooLargeError,
     RemoteFailedError,
-    TimedOutError,
     TransportError,
     UnreachableError,
 )
 from lamplighter.secrets import Resolve, resolve
+from lamplighter.transports.s3_errors import RETRIED, AbsentError, LostError, answered, in_doubt, unanswered
 from lamplighter.transports.s3_values import (
     MAX_OBJECT,
     Entry,
@@ -59,20 +59,9 @@ if TYPE_CHECKING:
 
 MAX_ANSWER = 32 * 1024 * 1024
 """Largest answer to a list or another small request, in bytes; a page of 1,000 keys takes at most 4 MB."""
-DIGEST = "sha256"
+DIGEST, MARK = "sha256", "mark"
+_NOT_ALLOWED, _NOT_IMPLEMENTED = 405, 501
 T = TypeVar("T")
-
-_AUTH = {
-    "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken",
-    "SignatureDoesNotMatch", "TokenRefreshRequired", "RequestTimeTooSkewed",
-}
-_ABSENT = {"404", "NoSuchKey", "NoSuchVersion", "NotFound"}
-_LOST = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
-_ELSEWHERE = {
-    "NoSuchBucket", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException", "301", "302", "307",
-}
-_NO_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented"}
 
 
 class Bucket:
@@ -90,7 +79,8 @@ class Bucket:
     def __init__(self, settings: S3Settings, resolver: Resolve = resolve) -> None:
         self._name = settings.bucket
         self._where = f"s3://{settings.bucket}" + (f" at {settings.endpoint}" if settings.endpoint else "")
-        self._client = _client(settings, resolver, self._where)
+        self._doubt = _Doubt()
+        self._client = _client(settings, resolver, self._where, self._doubt)
         self._closed = weakref.finalize(self, self._client.close)
 
     def __repr__(self) -> str:
@@ -101,7 +91,8 @@ class Bucket:
         self._closed()
 
     def put(
-        self, key: str, data: bytes, *, absent: bool = False, etag: str = "", lock: Retention | None = None
+        self, key: str, data: bytes, *, absent: bool = False, etag: str = "", lock: Retention | None = None,
+        mark: str = "",
     ) -> Put:
         """Write an object, if a condition holds.
 
@@ -111,27 +102,37 @@ class Bucket:
             absent: only if there is no such object.
             etag: only if the object is still the one of this etag.
             lock: until when nobody may delete this version; the bucket must have object lock.
+            mark: kept with it, so that its writer knows it again; of `[0-9a-f]`.
 
         Returns:
-            An empty etag when the condition did not hold; nothing was written then, by this try.
+            An empty etag when the condition did not hold, or the store gave no verdict. That is a question
+            and no answer: an earlier try, a proxy or the store itself may have written it. Read and compare.
 
         Raises:
-            TimedOutError: it is not known whether it was written.
-            TransportError: see `lamplighter.errors`.
+            SessionLostError: a try of it was not answered; it is not known whether it was written.
+            TransportError: see `lamplighter.errors`; it was not written.
         """
         options: dict[str, Any] = {"Metadata": {DIGEST: hashlib.sha256(data).hexdigest()}}
+        if mark:
+            options["Metadata"][MARK] = mark
         if absent:
             options["IfNoneMatch"] = "*"
         if etag:
             options["IfMatch"] = etag
         if lock:
             options |= {"ObjectLockMode": lock.mode, "ObjectLockRetainUntilDate": lock.until}
+        self._doubt.pending = False
         try:
-            with self._told(f"{key} cannot be written", _LostError):
+            with self._told(f"{key} cannot be written", (LostError, AbsentError)):
                 answer = self._client.put_object(Bucket=self._name, Key=key, Body=data, **options)
-                return Put(answer["ETag"], answer["ResponseMetadata"]["RetryAttempts"] > 0)
-        except _LostError as lost:
-            return Put("", lost.retried)
+        except LostError as lost:
+            return Put("", unsure=lost.unsure)
+        except AbsentError:  # what If-Match names is gone
+            return Put("")
+        except TransportError as error:
+            raise (in_doubt(error) if self._doubt.pending else error) from None
+        tag = answer.get("ETag", "")
+        return Put(_etag(tag), unsure=not tag)  # 200 without one may be an error in disguise
 
     def get(self, key: str, *, limit: int = MAX_OBJECT, version: str = "") -> Stored | None:
         """Read an object whole; None when there is none.
@@ -147,8 +148,12 @@ class Bucket:
                 with contextlib.closing(answer["Body"]) as body:
                     data = body.read(limit + 1) if answer.get("ContentLength", 0) <= limit else b""
                 length = answer.get("ContentLength", len(data))
-                stored = Stored(data, answer["ETag"], answer["LastModified"], answer.get("VersionId", ""))
-        except _AbsentError:
+                server = answer["ResponseMetadata"]["HTTPHeaders"].get("server", "")
+                stored = Stored(
+                    data, _etag(answer["ETag"]), answer["LastModified"], answer.get("VersionId", ""), server,
+                    answer.get("Metadata", {}).get(MARK, ""),
+                )
+        except AbsentError:
             return None
         if max(length, len(data)) > limit:
             raise OutputTooLargeError(f"{key} is larger than the {limit} bytes allowed", where=self._where)
@@ -176,39 +181,24 @@ class Bucket:
         try:
             with self._told(f"the retention of {key} cannot be read"):
                 found = self._client.get_object_retention(Bucket=self._name, Key=key, **options)["Retention"]
-        except _AbsentError:
+        except AbsentError:
             return None
         if "Mode" not in found or "RetainUntilDate" not in found:
             return None
         return Retention(found["Mode"], found["RetainUntilDate"].astimezone(UTC))
 
     def locks(self) -> bool:
-        """See `Reader.locks`."""
+        """See `Reader.locks`; a store that does not know the question has none."""
         try:
             with self._told("the bucket's object lock cannot be read"):
                 found = self._client.get_object_lock_configuration(Bucket=self._name)
                 return found["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
-        except _AbsentError:
+        except AbsentError:
             return False
-
-    def probe(self, key: str) -> None:
-        """Refuse a store that ignores conditions: two writers would both believe that they won.
-
-        Args:
-            key: an object that may be written; it stays.
-
-        Raises:
-            RemoteFailedError: conditions are ignored.
-        """
-        self.put(key, b"conditional writes are tried here\n", absent=True)
-        conditions: tuple[dict[str, Any], ...] = ({"absent": True}, {"etag": '"' + "0" * 32 + '"'})
-        for condition in conditions:
-            if self.put(key, b"conditional writes are tried here\n", **condition).etag:
-                raise RemoteFailedError(
-                    "the store ignores conditional writes, so runs could overwrite each other's records",
-                    where=self._where, changed="Nothing was started",
-                    advice="use Amazon S3, a store with If-None-Match and If-Match on PUT, or a directory",
-                )
+        except RemoteFailedError as error:
+            if is_unknown_there(error):
+                return False
+            raise
 
     def _pages(self, pages: Any, prefix: str, read: Callable[[Any], Sequence[T]]) -> Iterator[T]:
         rest = iter(pages)
@@ -217,29 +207,38 @@ class Bucket:
                 with self._told(f"{prefix or 'the bucket'} cannot be listed"):
                     page = next(rest, None)
                     found = () if page is None else read(page)
-            except _AbsentError as error:
+                if page and page.get("IsTruncated") and not (
+                    page.get("NextContinuationToken") or page.get("NextKeyMarker")
+                ):
+                    raise RemoteFailedError(
+                        f"the list of {prefix or 'the bucket'} breaks off and does not say where it goes on",
+                        where=self._where, advice="this store's lists cannot be trusted: use another one",
+                    )
+            except AbsentError as error:
                 raise RemoteFailedError("there is no such bucket", where=self._where) from error
             if page is None:
                 return
             yield from found
 
     @contextlib.contextmanager
-    def _told(self, what: str, expected: type[Exception] | None = None) -> Iterator[None]:
+    def _told(
+        self, what: str, expected: tuple[type[Exception], ...] = (AbsentError,)
+    ) -> Iterator[None]:
         """Turn the library's errors into typed ones without their texts, which may repeat secrets.
 
         Args:
             what: went wrong.
-            expected: the signal the caller deals with, `_AbsentError` by default.
+            expected: the signals the caller deals with.
         """
         try:
             yield
         except ClientError as error:
-            found = _answered(error, what, self._where)
-            if isinstance(found, TransportError | (expected or _AbsentError)):
+            found = answered(error, what, self._where)
+            if isinstance(found, (TransportError, *expected)):
                 raise found from None
             raise RemoteFailedError(f"{what}: the answer does not fit", where=self._where) from None
         except (BotoCoreError, HTTPClientError) as error:
-            raise _unanswered(error, what, self._where) from None
+            raise unanswered(error, what, self._where) from None
         except KeyError as error:
             raise RemoteFailedError(f"{what}: the answer lacks {error}", where=self._where) from None
         except (ResponseParserError, ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -263,53 +262,26 @@ def _versions(page: Any) -> list[Version]:
     ]
 
 
-class _LostError(Exception):
-    """The condition of a write did not hold."""
-
-    def __init__(self, *, retried: bool) -> None:
-        super().__init__()
-        self.retried = retried
-
-
-class _AbsentError(Exception):
-    """There is no such object, version or configuration."""
+def is_unknown_there(error: BaseException | None) -> bool:
+    """Whether the store does not know what it was asked."""
+    said = error.data if isinstance(error, TransportError) else {}
+    unknown = {"NotImplemented", "MethodNotAllowed"}
+    return said.get("status") in {_NOT_ALLOWED, _NOT_IMPLEMENTED} or said.get("code") in unknown
 
 
-def _answered(error: ClientError, what: str, where: str) -> Exception:
-    """The store said no."""
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    code = code if code.isalnum() and len(code) < 80 else "unknown"  # noqa: PLR2004 - S3's longest has 45
-    if code in _ABSENT | _NO_LOCK:
-        return _AbsentError()
-    if code in _LOST:
-        return _LostError(retried=error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0)
-    if code in _AUTH:
-        skewed = code == "RequestTimeTooSkewed"
-        advice = "set this machine's clock" if skewed else "check the keys and what they may do in the bucket"
-        return AuthFailedError(f"{what}: {code}", where=where, advice=advice)
-    advice = "check the bucket's name and region" if code in _ELSEWHERE else "try again later"
-    return RemoteFailedError(f"{what}: {code}", where=where, advice=advice)
+class _Doubt(threading.local):
+    """Whether a try of this thread's request may have been carried out, though it was not answered."""
+
+    pending = False
 
 
-def _unanswered(error: Exception, what: str, where: str) -> TransportError:
-    """Nothing, or nothing usable, came back."""
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return AuthFailedError(f"{what}: there are no credentials", where=where)
-    if isinstance(error, SSLError):
-        return UnreachableError(
-            f"{what}: the server's certificate is not trusted", where=where,
-            advice="name its authority's certificate: ca in the store's options",
-        )
-    if isinstance(error, ReadTimeoutError):
-        return TimedOutError(f"{what}: no answer in time", where=where)
-    if isinstance(error, ConnectTimeoutError | botocore.exceptions.ConnectionError | HTTPClientError):
-        return UnreachableError(
-            f"{what}: no connection ({type(error).__name__})", where=where, advice="check the endpoint"
-        )
-    return RemoteFailedError(f"{what}: {type(error).__name__}", where=where)
+def _etag(tag: str) -> str:
+    """An ETag as it was before a proxy made it weak, or a store left its quotes out (RFC 9110 8.8.3)."""
+    plain = tag.removeprefix("W/").strip('"')
+    return f'"{plain}"' if plain else ""
 
 
-def _client(settings: S3Settings, resolver: Resolve, where: str) -> S3Client:
+def _client(settings: S3Settings, resolver: Resolve, where: str, doubt: _Doubt) -> S3Client:
     if bool(settings.access_key) != bool(settings.secret_key) or not (settings.access_key or settings.chain):
         raise AuthFailedError(
             "no credentials are named", where=where,
@@ -337,7 +309,7 @@ def _client(settings: S3Settings, resolver: Resolve, where: str) -> S3Client:
         )
     except (BotoCoreError, ValueError) as error:
         raise UnreachableError(f"the bucket cannot be opened: {type(error).__name__}", where=where) from None
-    _cap_answers(client)
+    _cap_answers(client, doubt)
     client.meta.events.register("before-parameter-build.s3", _stay)
     client.meta.events.register("before-call.s3", _ask_no_leave)
     return client
@@ -368,8 +340,8 @@ def _keep_quiet() -> None:
             logging.getLogger(name).setLevel(logging.INFO)
 
 
-def _cap_answers(client: S3Client) -> None:
-    """Read every answer but the body of an object here, up to a largest size.
+def _cap_answers(client: S3Client, doubt: _Doubt) -> None:
+    """Read every answer but the body of an object here, up to a largest size; note what is in doubt.
 
     botocore would read them whole, whatever their size. There is no public way to its HTTP session.
     """
@@ -379,9 +351,16 @@ def _cap_answers(client: S3Client) -> None:
     def capped(request: Any) -> Any:
         is_object = request.stream_output
         request.stream_output = True
-        answer = send(request)
-        if not is_object or answer.status_code >= 300:  # noqa: PLR2004 - an error, which botocore reads whole
-            answer._content = _read(answer.raw)  # noqa: SLF001 - what its `content` would have read
+        try:
+            answer = send(request)
+            if not is_object or answer.status_code >= 300:  # noqa: PLR2004 - an error, which botocore reads whole
+                answer._content = _read(answer.raw)  # noqa: SLF001 - what its `content` would have read
+        except (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError):
+            raise
+        except Exception:
+            doubt.pending = True
+            raise
+        doubt.pending |= answer.status_code in RETRIED
         return answer
 
     session.send = capped

@@ -52,12 +52,16 @@ class Stored:
         etag: the store's name for this content; for `If-Match`, not a digest.
         modified: when it was written.
         version: its version id; empty in a bucket without versions.
+        server: how the server calls itself.
+        mark: what its writer left with it.
     """
 
     data: bytes
     etag: str
     modified: datetime
     version: str = ""
+    server: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +118,11 @@ class Put:
 
     Attributes:
         etag: of what was written; empty when the condition did not hold.
-        retried: it was sent more than once, so a lost condition may be due to its own first try.
+        unsure: then: the store gave no verdict (409, 304, 200 without an ETag).
     """
 
     etag: str
-    retried: bool = False
+    unsure: bool = False
 
 
 class Reader(Protocol):

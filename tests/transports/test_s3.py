@@ -72,7 +72,6 @@ def test_larger_objects_than_allowed_are_not_read(bucket: Bucket) -> None:
 
 
 def test_conditions_hold(bucket: Bucket) -> None:
-    bucket.probe("t/.probe")
     first = bucket.put("t/cond", b"1", absent=True)
     assert first.etag
     assert not bucket.put("t/cond", b"2", absent=True).etag
@@ -345,9 +344,3 @@ def test_a_store_that_redirects_for_ever_is_asked_once(at: At, moved: bytes) -> 
 def test_a_store_that_says_go_on_and_hangs_up_is_not_waited_for(at: At) -> None:
     with hostile(b"HTTP/1.1 100 Continue\r\n") as (endpoint, _), pytest.raises(TransportError):
         at(endpoint).put("a", b"body")
-
-
-def test_a_store_that_ignores_conditions_is_refused(at: At) -> None:
-    careless = hostile(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
-    with careless as (endpoint, _), pytest.raises(RemoteFailedError, match="ignores conditional writes"):
-        at(endpoint).probe("p")
