@@ -1,9 +1,9 @@
 """A witness: the other party signs the end of the site's chain, so that neither can rewrite it alone.
 
 The statement is RFC 8785 JSON, `{v, site, seal, head, witness, time, id}`, and after a restore `restored`;
-signed in the namespace `lamplighter-witness@v1` and carried as one line (`lamplighter.model.envelope`). Whoever
-keeps such a line can show later that seal number `seal` had the hash `head`: everything up to it is fixed. Keep
-it where the party that writes the store cannot reach it.
+signed in the namespace `lamplighter-witness@v1` and carried as one line (`lamplighter.model.envelope`).
+Whoever keeps such a line can show later that seal number `seal` had the hash `head`: everything up to it is
+fixed. Keep it where the party that writes the store cannot reach it.
 """
 
 from __future__ import annotations
