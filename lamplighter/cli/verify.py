@@ -133,13 +133,18 @@ def _print(found: Inspection, *, whole: bool) -> None:
         _say(f"site chain: sealed as number {found.seals}; the chain itself is checked without a run")
     if not found.signatures:
         _say("signatures and gates were not judged: give --site NAME to judge them by its people and keys")
+    if whole:
+        _print_store(found)
+    _say(_verdict(found) if whole else "sound: every promise was kept" if found.sound else "NOT SOUND")
+
+
+def _print_store(found: Inspection) -> None:
     for name in found.foreign[:SHOWN]:
         _say(f"foreign, and passed over: {name}")
     if len(found.foreign) > SHOWN:
         _say(f"{len(found.foreign) - SHOWN} more foreign names; --json shows all")
     if not found.versions:
         _say("this store keeps no versions: what was deleted and is in no chain cannot be seen")
-    _say(_verdict(found))
 
 
 def _verdict(found: Inspection) -> str:
