@@ -17,6 +17,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "LAMPLIGHTER_INVENTORIES": "The folder of the sites; `inventories/` below the current one when not set.",
     "LAMPLIGHTER_HOME": "The checkout; else the nearest folder from here upwards that holds `flows/`.",
     "LAMPLIGHTER_KEY": "Your private key for commands that sign; `~/.ssh/id_ed25519` when not set.",
+    "LAMPLIGHTER_NOTES": "Where a machine notes what it saw of stores; below `~/.local/state` when not set.",
     "LAMPLIGHTER_CRASH": "Only in fault tests: where a process kills itself.",
 }
 """Every environment variable the program reads; a test compares this with the code."""
