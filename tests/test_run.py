@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from lamplighter.errors import (
 from lamplighter.model.approval import Decision
 from lamplighter.model.outcome import RunState
 from lamplighter.model.plan import Limits
+from lamplighter.seals import notes_of
 from tests.enginekit import ASHA, HOSTS, KIRAN, PRIYA, Bump, Make, carry_out, finish, labs, message, states
 
 
@@ -89,7 +91,8 @@ def test_a_plan_of_another_run_is_not_carried_out(make: Make) -> None:
     # the verifier says so as well; this ledger is not one a run wrote
     found = next(one for one in lab.inspect().runs if one.run == "bump-2")
     assert [one.code for one in found.problems] == ["plan-foreign"]
-    (lab.folder / "store" / "runs" / "bump-2" / "ledger.jsonl").unlink()
+    shutil.rmtree(lab.folder / "store" / "runs" / "bump-2")
+    notes_of(lab.store).forget_run("bump-2")
 
 
 def test_an_answer_of_any_shape_is_recorded_and_opens_nothing(make: Make) -> None:

@@ -151,7 +151,7 @@ def mistyped(lab: Lab, known: str = "claimed", requester: str = PRIYA) -> None:
     request = Request(RUNBOOK, load_site(lab.path), Bump(), Requester(requester, known), "web:!wbe2")
     with (
         Ledger.open(lab.store, "bump-1", SITE, clock=lab.clock.time) as ledger,
-        Leases(lab.store, ttl=5, skew=0, clock=lab.clock.time) as leases,
+        Leases(lab.store, ttl=5, margin=0, clock=lab.clock.time) as leases,
     ):
         run = Run("bump-1", request, lab.store, ledger, lab.fleet.connect, leases, lab.clock.time)
         with pytest.raises(SelectionError) as caught:
