@@ -12,14 +12,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab import demo_directory
+from tests.lab import demo_directory, demo_hosts
 from tests.lab.demo_sandbox import Sandbox
 from tests.lab.demo_site import APPROVERS, HOSTS, REQUESTER
 from tests.lab.errors import LabError
 from tests.lab.estate import Estate
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import BIN, ROOT, PrefectStack
-from tests.lab.spec import HostSpec
 
 SITE = "demo"
 APPROVER = "asha.patel@internal.example"
@@ -84,11 +83,13 @@ def _bring_up() -> tuple[Sandbox, PrefectStack]:
         home = folder()
         PrefectStack(home / "prefect").stop()
         shutil.rmtree(home, ignore_errors=True)
-        estate = Estate(_estate_name(), [HostSpec(host) for host in HOSTS], home / "estate", detached=True)
+        specs = [demo_hosts.spec(host) for host in HOSTS]
+        estate = Estate(_estate_name(), specs, home / "estate", detached=True)
         site = Sandbox(home, estate)
         stack = _stack(site)
         _start_services(site, stack)
         estate.up()
+        demo_hosts.stop_the_mirror(estate)
     else:
         _say("the six hosts run already; they start over with the old packages")
         for host in estate:
@@ -96,6 +97,7 @@ def _bring_up() -> tuple[Sandbox, PrefectStack]:
         site = Sandbox(folder(), estate)
         stack = _stack(site)
         _start_services(site, stack)
+    demo_hosts.configure(estate)
     if not site.path.exists():
         site.write()
     _write_env(site, stack)

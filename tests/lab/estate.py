@@ -119,7 +119,8 @@ class Estate:
         """
         if self._key is None or self._base is None:
             raise LabError("only the process that brought an estate up can make repositories for it")
-        repo = Repo(self.state_dir / "repos" / check_name(name), self._key, self._base.suite, self._base.debs)
+        folder, status = self.state_dir / "repos" / check_name(name), self._base.root / "var/lib/dpkg/status"
+        repo = Repo(folder, self._key, self._base.suite, self._base.debs, status)
         repo.publish(debs.BASELINE)
         self._repos[name] = repo
         return repo

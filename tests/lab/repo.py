@@ -6,9 +6,12 @@ comes from: `Inst lab-web [1.0] (1.1 Debian-Security:12/stable-security [all])`.
 
 import contextlib
 import itertools
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 from tests.lab import debs
@@ -100,13 +103,21 @@ class Repo:
         key: what signs it.
         suite: the codename.
         prebuilt: a folder with packages that need not be built again.
+        status: dpkg's status file of the hosts: the main archive then lists what they have, as a real one
+            does, though the files are not to be had.
     """
 
-    def __init__(self, root: Path, key: SigningKey, suite: str, prebuilt: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, key: SigningKey, suite: str, prebuilt: Path | None = None,
+        status: Path | None = None,
+    ) -> None:
         self.root = root
         self._key = key
         self._suite = suite
         self._prebuilt = prebuilt
+        self._listed = _as_offered(status.read_text(encoding="utf-8")) if status else ""
+        self.days_old = 0
+        """How old its indexes say they are, from the next time it is published."""
         self._serial = itertools.count(1)
         self._architecture = run(["dpkg", "--print-architecture"]).strip()
         for archive in _ARCHIVES:
@@ -169,15 +180,30 @@ class Repo:
             suite = dists / f"{self._suite}{archive.suffix}"
             binary = suite / "main" / f"binary-{self._architecture}"
             binary.mkdir(parents=True)
+            listed = run(["apt-ftparchive", "packages", "pool"], cwd=top)
             (binary / "Packages").write_text(
-                run(["apt-ftparchive", "packages", "pool"], cwd=top), encoding="utf-8"
-            )
+                listed + (self._listed if archive.name == "main" else ""), encoding="utf-8")
             options = archive.release_options(self._suite, self._architecture)
+            if self.days_old:
+                made = datetime.now(UTC) - timedelta(days=self.days_old)
+                said = format_datetime(made, usegmt=True).replace("GMT", "UTC")
+                options += ["-o", f"APT::FTPArchive::Release::Date={said}"]
             release = suite / "Release"
             release.write_text(run(["apt-ftparchive", *options, "release", suite]), encoding="utf-8")
             self._key.clearsign(release, suite / "InRelease")
             _switch(top / "dists", dists)
         self._key.rest()
+
+
+def _as_offered(status: str) -> str:
+    """Stanzas of a package index for what a host has, its own packages of the lab left out."""
+    ours, stanzas = set(debs.names()), list[str]()
+    for stanza in status.split("\n\n"):
+        name = re.match(r"Package: (\S+)", stanza)
+        if name and name[1] not in ours and "\nStatus: install ok installed\n" in stanza:
+            kept = re.sub(r"(?m)^(Status|Conffiles|Config-Version):.*\n(?: .*\n)*", "", f"{stanza}\n")
+            stanzas.append(f"{kept}Filename: pool/{name[1]}.deb\nSize: 1\nSHA256: {'0' * 64}\n\n")
+    return "".join(stanzas)
 
 
 def _switch(link: Path, target: Path) -> None:

@@ -1,0 +1,32 @@
+"""Three of the demo's hosts are configured as people configure them: so a newcomer sees what is noticed."""
+
+from tests.lab.estate import Estate
+from tests.lab.spec import HostSpec
+
+STILL = "still"
+DAYS = 45
+_VENDOR = "deb [signed-by=/srv/lab-repos/keyring.gpg] http://127.0.0.1:9/acme stable main\n"
+_PIN = """Explanation: the shop breaks with the newer one, ask Kiran first
+Package: lab-lib
+Pin: release *
+Pin-Priority: -1
+"""
+
+
+def spec(name: str) -> HostSpec:
+    """What a host of the demo is: `mon1` takes its packages from a mirror that stopped."""
+    return HostSpec(name, repo=STILL) if name == "mon1" else HostSpec(name)
+
+
+def stop_the_mirror(estate: Estate) -> None:
+    """Let the security archive of `mon1` stand still; by the process that brought the estate up."""
+    mirror = estate._repos[STILL]
+    mirror.days_old = DAYS
+    mirror.publish(packages=())
+
+
+def configure(estate: Estate) -> None:
+    """`app2` has a vendor's archive nobody answers for, `db1` a held package and a pinned one."""
+    estate["app2"].write("/etc/apt/sources.list.d/acme.list", _VENDOR)
+    estate["db1"].write("/etc/apt/preferences.d/lab-lib", _PIN)
+    estate["db1"].exec(["apt-mark", "hold", "lab-web"])
