@@ -7,7 +7,7 @@ STILL = "still"
 DAYS = 45
 _VENDOR = "deb [signed-by=/srv/lab-repos/keyring.gpg] http://127.0.0.1:9/acme stable main\n"
 _PIN = """Explanation: the shop breaks with the newer one, ask Kiran first
-Package: lab-lib
+Package: lab-kernel
 Pin: release *
 Pin-Priority: -1
 """
@@ -26,7 +26,7 @@ def stop_the_mirror(estate: Estate) -> None:
 
 
 def configure(estate: Estate) -> None:
-    """`app2` has a vendor's archive nobody answers for, `db1` a held package and a pinned one."""
+    """`app2` has a vendor's archive nobody answers for; `db1` holds one fix and pins the other."""
     estate["app2"].write("/etc/apt/sources.list.d/acme.list", _VENDOR)
-    estate["db1"].write("/etc/apt/preferences.d/lab-lib", _PIN)
+    estate["db1"].write("/etc/apt/preferences.d/lab-kernel", _PIN)
     estate["db1"].exec(["apt-mark", "hold", "lab-web"])
