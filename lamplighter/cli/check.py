@@ -14,7 +14,7 @@ from lamplighter.cli.common import console, print_json, site_folders, store_of, 
 from lamplighter.derive.catalogue import discover
 from lamplighter.errors import LamplighterError
 from lamplighter.notify.heartbeat import warning
-from lamplighter.site import Findings, load_site_named, look_at_site, site_path
+from lamplighter.site import load_site_named, look_at_site, site_path
 
 
 def check(

@@ -44,7 +44,7 @@ from lamplighter.site.schema import RolloutEntry, SiteEntry
 from lamplighter.site.standing import StandingLine, of_runbook, standing_files
 from lamplighter.site.uses import RecentUses
 from lamplighter.site.varfiles import var_files
-from lamplighter.site.yaml import Remark
+from lamplighter.site.yaml import Findings
 from lamplighter.store import Store, StoreAddress
 
 SETTLED = 2.0
@@ -337,19 +337,6 @@ def _stamp(path: Path) -> tuple[object, ...] | None:
             return None
         stamps += (str(file), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     return tuple(stamps)
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What `check` has to say of a site.
-
-    Attributes:
-        mistakes: sorted.
-        remarks: what is no mistake.
-    """
-
-    mistakes: tuple[Mistake, ...]
-    remarks: tuple[Remark, ...]
 
 
 def check_site(

@@ -63,6 +63,19 @@ class Remark:
     warning: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What `check` has to say of a site.
+
+    Attributes:
+        mistakes: sorted.
+        remarks: what is no mistake.
+    """
+
+    mistakes: tuple[Mistake, ...]
+    remarks: tuple[Remark, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """A value and the line it begins on.
