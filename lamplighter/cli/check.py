@@ -15,6 +15,7 @@ from lamplighter.derive.catalogue import discover
 from lamplighter.errors import LamplighterError
 from lamplighter.notify.heartbeat import warning
 from lamplighter.site import load_site_named, look_at_site, site_path
+from lamplighter.site.yaml import Findings
 
 
 def check(
