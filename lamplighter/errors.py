@@ -167,7 +167,7 @@ class HostKeyError(UnreachableError):
 
 
 class ChannelError(UnreachableError):
-    """The login succeeded and gives no shell whose answers come back whole; nothing was run."""
+    """The host is there, and its login gives no shell whose answers come back whole; nothing was run."""
 
 
 class CertificateError(UnreachableError):

@@ -47,6 +47,7 @@ _CLEAN = ("/usr/bin/env", "-i")
 _SHELL = (*_CLEAN, "/bin/sh", "-c", LOADER)
 _ENVIRONMENT = """umask 022
 for ll_limit in f t d v m; do ulimit {soft}-$ll_limit unlimited; done 2>/dev/null
+ulimit -S -n 1024 2>/dev/null
 HOME={home} USER={user} LOGNAME={user} SHELL=/bin/sh LC_ALL=C.UTF-8 LANGUAGE= PATH={path}
 case $HOME in /*) ;; *) HOME=/ ;; esac
 export HOME USER LOGNAME SHELL LC_ALL LANGUAGE PATH

@@ -245,10 +245,11 @@ class _Exchange:
             self._impatient = float("inf")
             if not self._told:
                 self._tell()
-        elif not self._told and out.data.find(order.word) >= 0 > err.data.find(order.word):
-            raise self._refuse("standard error arrives as standard output")
-        elif self._greeted and not self._told and (out.begun or err.begun or BEGINS in err.outside):
-            self._impatient = min(self._impatient, time.monotonic() + _PATIENCE)
+        elif self._greeted and not self._told:
+            if at_once := _mixed(out, err, order.word):
+                raise self._refuse(at_once)
+            if out.begun or err.begun or any(mark in err.outside for mark in (BEGINS, order.word)):
+                self._impatient = min(self._impatient, time.monotonic() + _PATIENCE)
 
     def _answer_sudo(self, password: Secret) -> None:
         """The password goes to sudo's own prompt, once; see `shell.PROMPT`."""
@@ -291,10 +292,8 @@ class _Exchange:
         """Something came, and what belongs to it did not."""
         if not self._greeted:
             return refusals.another_question(self._quoted)
-        if self._out.begun != self._err.begun:
-            lost = "standard error" if self._out.begun else "standard output"
-            return self._refuse(f"{lost} does not arrive")
-        return self._refuse("something in the login reads what is sent to our command")
+        why = _why_unproved(self._out, self._err, self._order.word)
+        return self._refuse(why or "something in the login reads what is sent to our command")
 
     def _unfinished(self) -> LamplighterError:
         """The channel ended, and the answer did not."""
@@ -333,10 +332,23 @@ def _bare(name: str) -> str:
     return name.casefold().rpartition("\\")[2].partition("@")[0]
 
 
-def _why_unproved(out: Stream, err: Stream, word: bytes) -> str:
-    """What is wrong with a channel that ended before both streams answered with our word."""
-    if out.begun != err.begun:
-        return f"standard {'error' if out.begun else 'output'} does not arrive"
+def _mixed(out: Stream, err: Stream, word: bytes) -> str:
+    """What is wrong with a channel on which our word came, and not as it was said."""
     if word + b"\r" in out.outside:
         return "a terminal stands between (a forced one, or a recorder)"
+    if out.begun and word in out.data and not err.begun:
+        return "standard error arrives as standard output"
+    if err.begun and word in err.data and not out.begun:
+        return "standard output arrives as standard error"
+    return ""
+
+
+def _why_unproved(out: Stream, err: Stream, word: bytes) -> str:
+    """What is wrong with a channel that ended, or fell silent, before both streams answered with our word."""
+    if mixed := _mixed(out, err, word):
+        return mixed
+    if word in err.outside + out.outside:
+        return "another shell, which the account's profile starts, reads what is sent to ours"
+    if out.begun != err.begun:
+        return f"standard {'error' if out.begun else 'output'} does not arrive"
     return ""

@@ -56,8 +56,6 @@ class Patience:
             pause = self._refused
         else:
             self._silent = pause = min(2.0, self._silent * 1.5)
-        left = self._deadline - time.monotonic()
-        if pause >= left - _LAST:
-            pause = left - _LAST if left - _LAST > self._silent else left
+        left = max(0.0, self._deadline - time.monotonic())
         self._least = 0.5
-        time.sleep(max(0.0, pause))
+        time.sleep(min(left, pause, max(left - _LAST, self._silent)))

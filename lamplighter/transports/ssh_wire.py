@@ -29,7 +29,8 @@ from paramiko.common import (
 from paramiko.message import Message
 from paramiko.packet import Packetizer
 
-from lamplighter.errors import AuthFailedError, UnreachableError
+from lamplighter.errors import AuthFailedError, ChannelError, UnreachableError
+from lamplighter.transports.ssh_answer import reason
 from lamplighter.transports.ssh_hostkeys import ALGORITHMS, Pins, PublicKey
 from lamplighter.transports.text import clean
 
@@ -359,10 +360,13 @@ def _refusal(wire: Wire, user: str) -> UnreachableError:
         what = f"the host refused the key for user {user}"
         advice = "Check its authorized_keys, and its log of sshd"
     else:
-        return UnreachableError(
-            "the host closed the connection during the login" + _quoted(said),
+        known = reason(said)
+        return ChannelError(
+            (f"{known.what}: " if known else "") + "the host closed the connection during the login"
+            + _quoted(said),
             changed="Nothing was run",
-            advice="Look at its log of sshd; a host that is still booting, or PAM, does this",
+            advice=known.advice if known
+            else "Look at its log of sshd; a host that is still booting, or PAM, does this",
         )
     return AuthFailedError(
         what + _quoted(said), changed="Nothing was run, and it was not tried again", advice=advice
