@@ -7,8 +7,9 @@ shell; nothing that a profile sets, prints, reads or takes away reaches a script
 
 A conversation, `>` to the host and `1` and `2` its two streams:
 
-    2  lamplighter begins                 only now a password has been taken, if one was asked for
+    2  lamplighter begins                 only where sudo may ask for a password, which it then has taken
     >  lamplighter-5f0c... 1234           a random word, and how many bytes of text will follow
+    >  #                                  the text's first line: it ends us if somebody took the one before
     1  lamplighter-5f0c...                the channel is proved: whatever came before is nobody's answer
     2  lamplighter-5f0c...
     >  the text
@@ -28,23 +29,30 @@ from lamplighter.errors import RefusedError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BEGINS = b"lamplighter begins\n"
-"""What the loader says first, on standard error: whatever came before is the login shell's, or sudo's."""
+"""What is said on standard error where sudo may ask: whatever came before is the login shell's, or sudo's."""
+UNREAD = 125
+"""The loader's exit code when the first line it reads is not ours."""
+FIRST = b"#\n"
+"""What every text begins with, and is sent with the first line."""
 CUT, END = b"-cut\n", b"-end "
 """After the word: the text did not come whole and was not run; the script's end, and its exit code."""
 LOADER = (
-    "echo lamplighter  begins >&2; read -r ll_word ll_size; "
+    "read -r ll_word ll_size; "
     "case $ll_word in lamplighter-*) ;; *) exit 125; esac; "  # meant for somebody else: say nothing of it
-    "echo $ll_word; echo $ll_word >&2; ll_text=$(/usr/bin/head -c $ll_size; echo .); "
+    "(echo $ll_word); echo $ll_word >&2; ll_text=$(/usr/bin/head -c $ll_size; echo .); "
     "test ${#ll_text} = $((ll_size + 1)) || { echo $ll_word-cut; echo $ll_word-cut >&2; exit 125; }; "
     'eval "$ll_text"'
 )
-"""One line without single quotes, backslashes, exclamation marks: csh and fish read them in other ways."""
+"""One line without single quotes, backslashes, exclamation marks: csh and fish read them in other ways.
+
+The first word comes from a process of its own: where none can be made, that is known before anything runs.
+"""
 PROMPT = "lamplighter%%asks %p:"
 """For sudo's `-p`: it prints one percent sign, and the name of the account whose password it wants."""
 ASKS = re.compile(rb"lamplighter%asks ([^:\n]*):")
 
 _CLEAN = ("/usr/bin/env", "-i")
-_SHELL = (*_CLEAN, "/bin/sh", "-c", LOADER)
+_SHELL = (*_CLEAN, "/bin/sh", "-c")
 _ENVIRONMENT = """umask 022
 for ll_limit in f t d v m; do ulimit {soft}-$ll_limit unlimited; done 2>/dev/null
 ulimit -S -n 1024 2>/dev/null
@@ -54,7 +62,8 @@ export HOME USER LOGNAME SHELL LC_ALL LANGUAGE PATH
 cd "$HOME" 2>/dev/null || cd /
 set -- {arguments}
 """
-_RUN = """ll_script={script}
+_RUN = """#
+ll_script={script}
 (
 {environment}eval "$ll_script"
 )
@@ -77,9 +86,10 @@ def login_command(*, sudo: bool = False, password: bool = False) -> str:
             asked even when sudo remembers one (`-k`), and is not remembered.
     """
     if not sudo:
-        return f"exec {shlex.join(_SHELL)}"
+        return f"exec {shlex.join((*_SHELL, LOADER))}"
     flags = ("-k", "-S", "-p", PROMPT) if password else ("-n",)
-    return f"exec {shlex.join((*_CLEAN, f'PATH={PATH}', 'sudo', *flags, '--', *_SHELL))}"
+    loader = f"echo lamplighter  begins >&2; {LOADER}" if password else LOADER
+    return f"exec {shlex.join((*_CLEAN, f'PATH={PATH}', 'sudo', *flags, '--', *_SHELL, loader))}"
 
 
 def answered(script: str, args: Sequence[str], user: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lamplighter.transports.shell import ASKS, BEGINS, CUT, END
+from lamplighter.transports.shell import ASKS, BEGINS, CUT, END, LOADER
 from lamplighter.transports.text import decode
 
 _MARK = 64
@@ -46,9 +46,11 @@ class Stream:
             return
         seen = max(0, len(self.data) - _MARK)
         self.data += piece
-        if not self.begun and not self._begin():
-            return
-        self._end(0 if seen > len(self.data) else seen)
+        if not self.begun:
+            if not self._begin():
+                return
+            seen = 0
+        self._end(seen)
 
     def _begin(self) -> bool:
         at = self.data.find(self.word + b"\n")
@@ -85,7 +87,7 @@ def says(out: bytes, err: bytes, secret: str = "") -> str:
     """
     lines = []
     for data in (err, out):
-        text = decode(_OURS.sub(b"", data)[-4096:])
+        text = decode(_OURS.sub(b"", data.replace(LOADER.encode(), b"..."))[-4096:])
         lines += [line.strip() for line in text.splitlines() if line.strip()][-3:]
     said = " | ".join(lines)
     return (said.replace(secret, "***") if secret else said)[:_SHOWN]
@@ -112,6 +114,10 @@ _REASONS = (
     (
         r"currently not available|nologin: ",
         Reason("the account's login shell is nologin", "Give it one: usermod -s /bin/sh"),
+    ),
+    (
+        r"git-shell|unrecognized command|interactive git shell",
+        Reason("the account's login shell is none (git-shell)", "Give it one: usermod -s /bin/sh"),
     ),
     (
         r"restricted",

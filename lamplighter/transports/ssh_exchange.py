@@ -22,7 +22,7 @@ from paramiko.channel import Channel
 from lamplighter.errors import LamplighterError, OutputTooLargeError, SessionLostError
 from lamplighter.secrets import Secret
 from lamplighter.transports import ssh_refusals as refusals
-from lamplighter.transports.shell import BEGINS, login_command
+from lamplighter.transports.shell import BEGINS, FIRST, UNREAD, login_command
 from lamplighter.transports.ssh_answer import Stream, asked
 from lamplighter.transports.ssh_wire import FOREIGN_ERRORS, Wire, writes_until
 
@@ -31,6 +31,7 @@ _LINGER = 0.5
 """Seconds for the channel to close after the answer: the next one may need its place (MaxSessions)."""
 _PATIENCE = 5.0
 """Seconds in which the second stream, or the answer to our first line, must follow what came already."""
+_TAKEN = "something in the login reads what is sent to our command"
 _MOST_FRONT = 256 * 1024
 """Bytes a login may print in front of the answer."""
 
@@ -172,13 +173,13 @@ class _Exchange:
     def _greet(self) -> None:
         """Send our first line; on a proved connection the text along with it."""
         self._greeted = True
-        self._put(b"%s %d\n" % (self._order.word, len(self._order.text)))
+        self._put(b"%s %d\n%s" % (self._order.word, len(self._order.text), FIRST))
         if self._order.sudo in self._wire.proved:
             self._tell()
 
     def _tell(self) -> None:
         self._told = True
-        self._put(self._order.text)
+        self._put(self._order.text.removeprefix(FIRST))
 
     def _put(self, data: bytes) -> None:
         self._stdin = memoryview(bytes(self._stdin) + data)
@@ -292,8 +293,12 @@ class _Exchange:
         """Something came, and what belongs to it did not."""
         if not self._greeted:
             return refusals.another_question(self._quoted)
+        return self._refuse(self._why() or _TAKEN)
+
+    def _why(self) -> str:
+        """What is wrong with the channel, as far as it shows."""
         why = _why_unproved(self._out, self._err, self._order.word)
-        return self._refuse(why or "something in the login reads what is sent to our command")
+        return why or (_TAKEN if self._greeted and self._channel.exit_status == UNREAD else "")
 
     def _unfinished(self) -> LamplighterError:
         """The channel ended, and the answer did not."""
@@ -302,7 +307,7 @@ class _Exchange:
         if self._channel.exit_status < 0 and self._wire.refused_exec(self._channel):
             return refusals.no_exec(*self._quoted)
         if not self._told:
-            return self._refuse(_why_unproved(self._out, self._err, self._order.word))
+            return self._refuse(self._why())
         if self._proved:
             return refusals.no_end(self._exit)
         return refusals.no_beginning(*self._quoted, self._exit)

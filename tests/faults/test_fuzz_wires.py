@@ -28,7 +28,7 @@ from lamplighter.transports.ldap_settings import LdapServer
 from lamplighter.transports.ldap_wire import Wire as LdapWire
 from lamplighter.transports.s3 import Bucket
 from lamplighter.transports.s3_values import Retention, S3Settings
-from lamplighter.transports.shell import BEGINS
+from lamplighter.transports.shell import BEGINS, FIRST
 from lamplighter.transports.ssh_exchange import Order, Raw, carry_out
 from lamplighter.transports.ssh_hostkeys import Pins, PublicKey
 from lamplighter.transports.ssh_wire import Wire, log_in, shake_hands
@@ -302,6 +302,7 @@ class Stage(paramiko.ServerInterface):
             channel.shutdown_write()
             while piece := channel.recv(65536):
                 plot.got += piece
+            plot.got = plot.got.removeprefix(FIRST)
         channel.close()
         plot.done.set()
 
@@ -324,7 +325,7 @@ def theatre(tmp_path: Path) -> Iterator[tuple[Wire, Plot]]:
     server.join(SOON)
 
 
-TEXT = b"the text of a script"
+TEXT = FIRST + b"the text of a script"
 TOLD = [
     (True, b"a greeting\n"), (False, b"and more\n"), (True, BEGINS), (False, b"@\n"), (True, b"@\n"),
     (False, b"answer\n@ @-en"), (True, b"trouble\n"), (False, b"d\n@-end 3\n"), (True, b"@-end 3\n"),
@@ -391,7 +392,7 @@ def test_an_answer_cut_at_any_byte_is_none(theatre: tuple[Wire, Plot], proved: b
             raw = play(wire, plot, pieces, code, proved=proved)
             assert (raw.code, raw.err) == (3, b"trouble\n")
             assert raw.out.startswith(b"answer\n" + plot.word)
-            assert plot.got == TEXT
+            assert plot.got == TEXT.removeprefix(FIRST)
 
 
 def test_an_ssh_command(theatre: tuple[Wire, Plot]) -> None:

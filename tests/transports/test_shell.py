@@ -37,7 +37,7 @@ def answer(done: subprocess.CompletedProcess[bytes]) -> tuple[int | None, bytes,
     out, err = Stream(WORD.encode()), Stream(WORD.encode())
     out.feed(done.stdout)
     err.feed(done.stderr)
-    assert (out.front, err.front) == (b"", shell.BEGINS)
+    assert (out.front, err.front) == (b"", b"")
     assert out.code == err.code
     return out.code, bytes(out.data), bytes(err.data)
 
@@ -88,10 +88,17 @@ def test_a_script_whose_beginning_was_taken_runs_nothing(eaten: int, tmp_path: P
     assert done.stdout == b"" or b"-cut\n" in done.stdout
 
 
+def test_a_first_line_that_was_taken_is_noticed_before_the_script_is_sent() -> None:
+    started = whole("true")
+    first = started.index(b"\n") + 1
+    done = feed(started[first : first + len(shell.FIRST)] + started)
+    assert (done.returncode, done.stdout) == (shell.UNREAD, b"")
+
+
 def test_a_line_that_is_not_ours_is_neither_run_nor_shown(tmp_path: Path) -> None:
     """A password that sudo did not take, for example."""
     done = feed(f"touch {tmp_path}/x; hunter2\n".encode() + whole("true"))
-    assert (done.returncode, done.stdout, done.stderr) == (125, b"", shell.BEGINS)
+    assert (done.returncode, done.stdout, done.stderr) == (shell.UNREAD, b"", b"")
     assert not list(tmp_path.iterdir())
 
 
@@ -145,3 +152,22 @@ def test_a_home_there_always_is(user: str) -> None:
     code, out, _ = answer(feed(f"{WORD} {len(text)}\n".encode() + text))
     assert code == 0
     assert out.startswith(b"/")
+
+
+TOLD = (
+    b"a greeting\n" * 20
+    + b"lamplighter-5f0c\nx lamplighter-5f0c-e\nlamplighter-5f0c-end 7\nbehind"
+)
+
+
+def test_a_stream_is_read_alike_in_pieces_of_any_size() -> None:
+    for first in range(len(TOLD)):
+        for second in range(first, len(TOLD), 9):
+            stream = Stream(WORD.encode())
+            for piece in (TOLD[:first], TOLD[first:second], TOLD[second:]):
+                stream.feed(piece)
+            assert (stream.code, bytes(stream.data)) == (7, b"x lamplighter-5f0c-e\n"), (first, second)
+    stream = Stream(WORD.encode())
+    for at in range(len(TOLD)):
+        stream.feed(TOLD[at : at + 1])
+    assert (stream.code, bytes(stream.data)) == (7, b"x lamplighter-5f0c-e\n")
