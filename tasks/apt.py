@@ -82,6 +82,7 @@ class Patching:
 
         Raises:
             UnusableError: not a Debian-family host, or its state cannot be read.
+            RefusedError: nothing can be started on it that outlives the login.
             TransportError: the connection failed, or sudo was refused.
         """
         wait = min(_seconds(host, "lamplighter_lock_seconds", DEFAULT_LOCK_SECONDS), SURVEY_LOCK_SECONDS)
@@ -90,6 +91,8 @@ class Patching:
         reading = linux.read(session, "apt_survey", self.packages, str(wait), timeout=SURVEY_SECONDS)
         facts = read_facts(host, self.packages, reading, sent, time.time())
         words = apt_plan.asked(facts)
+        if words or facts.asks is not None:
+            session.ready(sudo=True)  # what could not be begun is not brought before an approver
         if not words:
             return facts
         more = linux.read(session, "apt_rehearse", "rehearse", "0", *words, timeout=SURVEY_SECONDS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from lamplighter.errors import (
     SessionLostError,
     TimedOutError,
 )
+from lamplighter.model.inventory import Host
 from lamplighter.model.session import Session
 from lamplighter.transports import ssh_session
 from lamplighter.transports.ssh import SshTransport
@@ -287,3 +290,62 @@ def test_nothing_is_logged(
 def test_nul_is_refused_before_anything_is_sent(session: SshSession) -> None:
     with pytest.raises(RefusedError):
         session.run("echo", "a\0b")
+
+
+# slow lines
+
+
+class Narrow:
+    """A line of `rate` bytes a second from a host to whoever connects, with little room in it."""
+
+    def __init__(self, address: str, port: int, rate: int) -> None:
+        self._to, self._rate = (address, port), rate
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                threading.Thread(target=self._join, args=(near,), daemon=True).start()
+
+    def _join(self, near: socket.socket) -> None:
+        with near, socket.create_connection(self._to) as far:
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            there = threading.Thread(target=self._carry, args=(near, far, 0.0), daemon=True)
+            there.start()
+            self._carry(far, near, 1 / self._rate)
+            there.join()
+
+    def _carry(self, one: socket.socket, other: socket.socket, seconds: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(8192):
+                other.sendall(data)
+                time.sleep(len(data) * seconds)
+        for link in (one, other):
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+def test_an_answer_is_whole_on_a_slow_line(fleet: Fleet, tmp_path: Path) -> None:
+    """1.5 MB over 10 Mbit/s: the exit code overtakes what the command printed."""
+    host = fleet_host(fleet)
+    line = Narrow(host.vars["ansible_host"], host.vars["ansible_port"], 1_250_000)
+    key = fleet.hosts[0].host_key_line.split(maxsplit=1)[1]
+    (tmp_path / "known").write_text(f"[127.0.0.1]:{line.port} {key}\n")
+    variables = {"ansible_host": "127.0.0.1", "ansible_port": line.port}
+    try:
+        with SshTransport(tmp_path / "known") as transport:
+            session = transport.connect(Host(host.name, (), {**host.vars, **variables}))
+            done = session.run("head -c 1500000 /dev/zero | tr '\\0' x; exit 6", timeout=60, cap=2_000_000)
+    finally:
+        line.close()
+    assert (done.exit_code, len(done.stdout)) == (6, 1_500_000)
+    assert done.seconds > 1

@@ -250,6 +250,51 @@ def test_a_host_that_cannot_start_it_says_so(estate: Estate, enter: Open, unit: 
     assert session.wait(unit, sudo=True, timeout=10).exit_code == 7
 
 
+def test_what_could_not_be_started_is_known_before(estate: Estate, enter: Open) -> None:
+    session, lab = enter("bravo"), estate["bravo"]
+    session.ready()
+    session.ready(sudo=True)
+    lab.exec("mkdir -p /var/lib/lamplighter; mount -t tmpfs -o ro none /var/lib/lamplighter")
+    try:
+        with pytest.raises(RefusedError, match=r"bravo: .*lamplighter is read-only"):
+            session.ready(sudo=True)
+        lab.exec("cd /var/lib/lamplighter; mount -o remount,rw,size=16k .; head -c 99k /dev/zero >x; :")
+        with pytest.raises(RefusedError, match=r"file system of /var/lib/lamplighter is full"):
+            session.ready(sudo=True)
+    finally:
+        lab.exec("umount /var/lib/lamplighter")
+    lab.exec("mount -t tmpfs -o ro none /proc/sys")
+    try:
+        with pytest.raises(RefusedError, match="hides the boot id"):
+            session.ready(sudo=True)
+    finally:
+        lab.exec("umount /proc/sys")
+
+
+@pytest.mark.parametrize("record", ["", "13", "7 who", "7\n", "1000 whole\n"])
+def test_a_damaged_record_is_no_end(estate: Estate, enter: Open, unit: str, record: str) -> None:
+    session = enter()
+    session.launch(unit, "exit 7", sudo=True)
+    assert session.wait(unit, sudo=True, timeout=10).exit_code == 7
+    estate["alpha"].write(f"{BASE}/{unit}/1/rc", record)
+    with pytest.raises(RemoteFailedError, match="damaged"):
+        session.wait(unit, sudo=True, timeout=10)
+    with pytest.raises(RemoteFailedError, match="cannot be read"):
+        session.unit_state(unit, sudo=True)
+
+
+def test_no_room_for_the_output_is_no_whole_output(estate: Estate, enter: Open, unit: str) -> None:
+    session, lab = enter("bravo"), estate["bravo"]
+    lab.exec("mkdir -p /var/lib/lamplighter; mount -t tmpfs -o size=128k,mode=700 none /var/lib/lamplighter")
+    try:
+        session.launch(unit, "head -c 400000 /dev/zero | tr '\\0' x; exit 7", sudo=True)
+        with pytest.raises(RemoteFailedError, match=r"exit code 7, and its output is not whole.*full"):
+            session.wait(unit, sudo=True, timeout=20)
+        assert session.unit_state(unit, sudo=True) is UnitState.FINISHED
+    finally:
+        lab.exec("umount /var/lib/lamplighter")
+
+
 def test_a_full_disk(estate: Estate, enter: Open, unit: str) -> None:
     session = enter("bravo")
     estate["bravo"].fill_disk()
