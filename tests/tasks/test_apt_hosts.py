@@ -84,7 +84,7 @@ class Patient:
                 running.set_exception(error)
 
         threading.Thread(target=work, daemon=True).start()
-        self.until("pgrep -f [l]ab-slow.postinst")
+        self.until("pgrep -f '[l]ab-slow.postinst configure'")  # a reading names the file, too
         return running
 
     def until(self, command: str, seconds: float = 60) -> None:
