@@ -12,6 +12,7 @@ carries out `execute`.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 
 from lamplighter.derive.catalogue import home, named
 from lamplighter.forkserver import ForkServer
+from lamplighter.model.envelope import spelled
 
 LIBRARIES = (
     "apprise.plugins.email", "boto3", "icalendar", "jinja2", "jsonschema", "ldap3", "paramiko",
@@ -168,9 +170,22 @@ async def _resolve(flow_run: FlowRun) -> Flow[..., Any]:
         return flow_named((await client.read_flow(flow_run.flow_id)).name)
 
 
+def spell_out_logs() -> None:
+    """From now on, no log line of this process shows less, or something else, than it holds."""
+    make = logging.getLogRecordFactory()
+
+    def spell(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.msg, record.args = spelled(record.getMessage()), None
+        return record
+
+    logging.setLogRecordFactory(spell)
+
+
 def execute(environment: Mapping[str, str] = os.environ) -> None:
     """Run the flow run that the environment names, in this process."""
     configure_from_env()
+    spell_out_logs()
     flow_run_id = UUID(environment[RUN_ID])
     with handle_engine_signals(flow_run_id):
         flow_run = load_flow_run(flow_run_id)

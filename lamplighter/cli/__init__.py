@@ -8,14 +8,13 @@ error is one as well, `{"error": ...}`.
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import typer
-from rich.console import Console
 
+from lamplighter.cli.page import console, lines, print_json
 from lamplighter.errors import DeclinedError, LamplighterError, NotApprovedError
 from lamplighter.secrets import keep_memory_private
 
@@ -85,14 +84,10 @@ def main(argv: list[str] | None = None) -> None:
         complain(error)
         if "--json" in words:
             said = {name: getattr(error, name) for name in ("message", "where", "changed", "advice")}
-            typer.echo(json.dumps({"error": str(error), **said}, indent=2, ensure_ascii=False))
+            print_json({"error": str(error), **said})
         raise SystemExit(1 if isinstance(error, DeclinedError | NotApprovedError) else 2) from None
 
 
 def complain(error: LamplighterError) -> None:
     """Print an error where errors go, red only on a terminal."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {_plain(str(error))}")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    console(stderr=True).print(f"[red]error:[/] {lines(str(error).splitlines())}", soft_wrap=True)

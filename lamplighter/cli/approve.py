@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from lamplighter.cli.common import AnySite, AsJson, Found, RunId, console, find_run, print_json
+from lamplighter.cli.common import AnySite, AsJson, Found, RunId, find_run
+from lamplighter.cli.page import console, print_json
 from lamplighter.cli.show import print_to_approve
 from lamplighter.engine.run import drop_line, dropped_lines
 from lamplighter.errors import DeclinedError, NotApprovedError, OrchestratorError, SelectionError, StoreError
@@ -58,7 +58,7 @@ def approve(
             f"no signature can open this gate; it needs {'; '.join(why)}", where=desk.found.run,
             changed=NOTHING,
         )
-    out = Console(stderr=True, highlight=False) if print_only or as_json else console()
+    out = console(stderr=True) if print_only or as_json else console()
     print_to_approve(out, desk.found, desk.plan)
     if not yes:
         _confirm(desk.plan)

@@ -9,9 +9,9 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.markup import escape
 
-from lamplighter.cli.common import console, print_json, table
+from lamplighter.cli.common import table
+from lamplighter.cli.page import console, escape, print_json
 from lamplighter.derive.agenda import SWITCHED_OFF, agenda
 from lamplighter.errors import SelectionError
 from lamplighter.model.calendar import DAY, told

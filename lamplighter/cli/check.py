@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from lamplighter.cli.common import console, print_json, site_folders, store_of, warn
+from lamplighter.cli.common import site_folders, store_of, warn
+from lamplighter.cli.page import console, print_json
 from lamplighter.derive.catalogue import discover
 from lamplighter.errors import LamplighterError
 from lamplighter.notify.heartbeat import warning

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from lamplighter.cli.page import console, escape
 from lamplighter.engine.gatekeeper import stored_plan
 from lamplighter.errors import LamplighterError, LedgerBrokenError, SelectionError
 from lamplighter.ledger import read_ledger
@@ -37,20 +34,6 @@ SiteName = Annotated[
 AnySite = Annotated[str | None, typer.Option("--site", help="only look at this site")]
 RunId = Annotated[str, typer.Argument(help="a run's id, or part of it; Prefect's id or page of it")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
-
-PAGE = 140
-
-
-def console() -> Console:
-    """Where answers go; colour only on a terminal, and a wide page where there is none."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PAGE)
-
-
-def print_json(value: Any) -> None:
-    """One JSON value on standard output, and nothing else."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -246,7 +229,7 @@ def promised(site: Site, runbook: str) -> Sla:
 def warn(text: str) -> None:
     """Say something that the answer does not depend on; nothing when there is nothing to say."""
     if text:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]warning:[/] {escape(text)}")
+        console(stderr=True).print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lamplighter.cli.common import console, print_json
+from lamplighter.cli.page import console, print_json
 from lamplighter.errors import LamplighterError, SelectionError
 from lamplighter.model.calendar import told
 from lamplighter.model.canonical import MAX_BYTES
@@ -106,7 +106,7 @@ def _store(address: StoreAddress) -> Store | None:
     folder = folder_of(address.url)
     if folder is not None and folder.is_dir():
         return open_store(address)
-    Console(stderr=True, highlight=False).print(
+    console(stderr=True).print(
         "the site's store is not on this machine: whether an approval was used for another plan is not known",
         soft_wrap=True,
     )

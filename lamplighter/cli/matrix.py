@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from lamplighter.cli.common import console, print_json, table
+from lamplighter.cli.common import table
+from lamplighter.cli.page import console, escape, lines, print_json
 from lamplighter.derive.catalogue import discover
 from lamplighter.engine.stages import stage_of
 from lamplighter.errors import StoreError
@@ -39,8 +39,8 @@ def matrix(
     cells = [
         (
             escape(row["function"]), row["responsible"], row["accountable"],
-            f"[{COLOURS[row['stage']]}]{row['stage']}[/]", escape("\n".join(row["runbooks"])) or "-",
-            escape("\n".join(row["gates"])), row["answer"] or "-", row["review_by"],
+            f"[{COLOURS[row['stage']]}]{row['stage']}[/]", lines(row["runbooks"]) or "-",
+            lines(row["gates"]), row["answer"] or "-", row["review_by"],
         )
         for row in rows
     ]

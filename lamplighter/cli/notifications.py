@@ -6,19 +6,9 @@ import time
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from lamplighter.cli.common import (
-    AnySite,
-    AsJson,
-    RunId,
-    console,
-    find_run,
-    print_json,
-    store_of,
-    table,
-    warn,
-)
+from lamplighter.cli.common import AnySite, AsJson, RunId, find_run, store_of, table, warn
+from lamplighter.cli.page import console, escape, print_json
 from lamplighter.errors import SelectionError
 from lamplighter.model.calendar import told
 from lamplighter.notify.heartbeat import warning

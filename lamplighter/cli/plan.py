@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lamplighter.cli.common import SiteName, console, print_json, store_of, the_site, warn
+from lamplighter.cli.common import SiteName, store_of, the_site, warn
+from lamplighter.cli.page import console, print_json
 from lamplighter.cli.show import print_plan
 from lamplighter.derive.catalogue import named
 from lamplighter.engine.drafting import Request, draft
@@ -63,7 +64,7 @@ def plan(
     else:
         operation = operation_of(entry.runbook, option or [])
     request = Request(entry.runbook, place, operation, Requester(requester), hosts)
-    drafted = preview(request, int(time.time()), Console(stderr=True, highlight=False), reach)
+    drafted = preview(request, int(time.time()), console(stderr=True), reach)
     if out is not None:
         out.write_bytes(drafted.to_bytes())
     if as_json:

@@ -13,16 +13,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from lamplighter.cli.approve import DEFAULT_KEY, As, Key, Reason, Yes
-from lamplighter.cli.common import SiteName, console, print_json, store_of, the_site
+from lamplighter.cli.common import SiteName, store_of, the_site
+from lamplighter.cli.page import console, escape, print_json
 from lamplighter.derive.catalogue import discover
 from lamplighter.engine.handover import Gathered, decide, gather
 from lamplighter.engine.provenance import code_digest
 from lamplighter.engine.stages import keep_demotion, stage_of
 from lamplighter.errors import SelectionError
 from lamplighter.model.calendar import told
+from lamplighter.model.envelope import is_clean
 from lamplighter.model.responsibility import Function
 from lamplighter.model.runbook import Runbook
 from lamplighter.model.selection import closest
@@ -78,8 +79,10 @@ def demote(
     """Take a function back at once. Needs no signature; MSP work stops before its next host."""
     place, line, store, mine = _find(function, site)
     now = int(time.time())
-    if not reason.strip():
-        raise SelectionError("a demotion needs a reason", advice="give one with --reason")
+    if not reason.strip() or not is_clean(reason):
+        raise SelectionError(
+            "a demotion needs a reason, in one line that can be read", advice="give one with --reason"
+        )
     keep_demotion(store, line.id, Demotion(to, now, reason.strip()))
     after = stage_of(line, place, store, mine, now)
     if as_json:

@@ -7,19 +7,9 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from lamplighter.cli.common import (
-    STARTED,
-    AnySite,
-    AsJson,
-    Found,
-    RunId,
-    console,
-    find_run,
-    print_json,
-    started,
-)
+from lamplighter.cli.common import STARTED, AnySite, AsJson, Found, RunId, find_run, started
+from lamplighter.cli.page import console, print_json
 from lamplighter.cli.plan import answer_for, preview
 from lamplighter.cli.show import delta_table
 from lamplighter.derive.catalogue import named
@@ -58,7 +48,7 @@ def replan(
         _print(found, None, (), {}, as_json=as_json)
         return
     request = _request(found, old, ",".join(left), requester)
-    new = preview(request, int(time.time()), Console(stderr=True, highlight=False))
+    new = preview(request, int(time.time()), console(stderr=True))
     deltas = difference(old, history.hosts, new)
     begun = _start(deployment or offered(found.site, old.runbook), request) if start else {}
     _print(found, new, deltas, begun, as_json=as_json)

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from lamplighter.cli.common import STARTED, AsJson, SiteName, console, print_json, started, the_site
+from lamplighter.cli.common import STARTED, AsJson, SiteName, started, the_site
+from lamplighter.cli.page import console, print_json
 from lamplighter.derive.catalogue import named
 from lamplighter.derive.prefect_yaml import offered
 from lamplighter.engine.targets import targets_of

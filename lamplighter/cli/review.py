@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from lamplighter.cli.common import AnySite, AsJson, RunId, console, find_run, print_json
+from lamplighter.cli.common import AnySite, AsJson, RunId, find_run
+from lamplighter.cli.page import console, escape, print_json
 from lamplighter.cli.show import print_outcomes, print_plan
 from lamplighter.engine.reviews import due_of, head_of, keep_review
 from lamplighter.errors import SelectionError
@@ -42,7 +41,7 @@ def review(
             advice="Wait for it, or hand it back to its worker: lamplighter resume",
         )
     history = replay(found.records)
-    out = Console(stderr=True, highlight=False) if as_json else console()
+    out = console(stderr=True) if as_json else console()
     print_plan(out, found.plan()[0], found.site.time_zone)
     print_outcomes(out, history.hosts.values())
     out.print(f"[bold]State[/] {escape(history.sealed)} {escape(history.why)}")

@@ -8,20 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from lamplighter.cli.common import (
-    AnySite,
-    AsJson,
-    RunId,
-    Shelf,
-    console,
-    find_run,
-    print_json,
-    shelves,
-    table,
-    warn,
-)
+from lamplighter.cli.common import AnySite, AsJson, RunId, Shelf, find_run, shelves, table, warn
+from lamplighter.cli.page import console, escape, print_json
 from lamplighter.engine.reviews import open_reviews
 from lamplighter.errors import DeclinedError, LamplighterError, LedgerError
 from lamplighter.ledger import read_ledger

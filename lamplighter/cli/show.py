@@ -7,21 +7,10 @@ import time
 from collections.abc import Collection
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from lamplighter.cli.common import (
-    AnySite,
-    AsJson,
-    Found,
-    RunId,
-    coloured,
-    console,
-    find_run,
-    print_json,
-    promised,
-    table,
-)
+from lamplighter.cli.common import AnySite, AsJson, Found, RunId, coloured, find_run, promised, table
+from lamplighter.cli.page import console, escape, lines, print_json
 from lamplighter.engine.replanning import deltas
 from lamplighter.model.clocks import clock_lines, read_clocks
 from lamplighter.model.delta import HostDelta
@@ -84,10 +73,10 @@ def print_plan(out: Console, plan: Plan, zone: str) -> None:
     made = table("", ("wave", "hosts", "what", "to note"), ())
     for wave, names, host in alike(plan):
         what = "\n".join(f"{step.id}: {step.summary}" for step in host.steps)
-        made.add_row(str(wave), escape("\n".join(names)), escape(what), escape("\n".join(host.notes)))
+        made.add_row(str(wave), lines(names), escape(what), lines(host.notes))
     for host in (host for host in plan.hosts if not host.steps):
         why = coloured(host.end, f"{host.end}: {host.reason}")
-        made.add_row("-", escape(host.host), why, escape("\n".join(host.notes)))
+        made.add_row("-", escape(host.host), why, lines(host.notes))
     out.print(made)
 
 
@@ -110,7 +99,7 @@ def print_deltas(out: Console, found: Found, plan: Plan) -> None:
 
 def delta_table(run: str, deltas: tuple[HostDelta, ...]) -> Table:
     """What differs from what was approved for an earlier run, a row a host."""
-    rows = [(escape(one.host), escape(one.before), escape("\n".join(one.now))) for one in deltas]
+    rows = [(escape(one.host), escape(one.before), lines(one.now)) for one in deltas]
     return table(f"left by {escape(run)}", ("host", "how it ended", "what is different now"), rows)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from lamplighter.cli.common import AsJson, print_json
+from lamplighter.cli.common import AsJson
+from lamplighter.cli.page import console, print_json
 from lamplighter.errors import LamplighterError, SelectionError
 from lamplighter.model.approval import Decision
 from lamplighter.model.canonical import MAX_BYTES
@@ -71,7 +71,7 @@ def _read(path: Path) -> tuple[bytes, Plan]:
 
 def _show(plan: Plan, zone: str) -> None:
     """What is about to be signed, read from the bytes that are; on standard error, as the line goes out."""
-    out = Console(stderr=True, highlight=False)
+    out = console(stderr=True)
     out.print(visible(f"{plan.runbook} at {plan.site}, run {plan.run}"), markup=False, soft_wrap=True)
     for name, value in facts_of(plan, zone):
         out.print(visible(f"  {name:<18} {value}"), markup=False, soft_wrap=True)

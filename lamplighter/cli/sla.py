@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from lamplighter.cli.common import console, print_json, promised, store_of, table
+from lamplighter.cli.common import promised, store_of, table
+from lamplighter.cli.page import console, escape, print_json
 from lamplighter.ledger import read_ledger
 from lamplighter.model.clocks import Ball, Clocks, Kept, Promise, promises, read_clocks, span
 from lamplighter.model.history import replay

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from lamplighter.cli.common import SiteName, console, print_json, table, the_site
+from lamplighter.cli.common import SiteName, table, the_site
+from lamplighter.cli.page import console, escape, print_json
 from lamplighter.cli.plan import operation_of
 from lamplighter.derive.catalogue import named
 from lamplighter.errors import MalformedError, NotApprovedError, SelectionError, StoreError
@@ -100,7 +99,7 @@ def _members(book: Runbook, place: Site, hosts: str) -> int:
 
 def _show(said: Standing, now: int, zone: str, *, as_json: bool) -> None:
     """What is about to be signed, in full."""
-    out = Console(stderr=True, highlight=False) if as_json else console()
+    out = console(stderr=True) if as_json else console()
     out.print(f"[bold]May run without asking until {told(said.expires, zone)}[/]")
     for name, text in (
         ("Runbook", f"{said.runbook} at {said.site}"),

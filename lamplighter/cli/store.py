@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lamplighter.cli.common import console, print_json, warn
+from lamplighter.cli.common import warn
+from lamplighter.cli.page import console, print_json
 from lamplighter.errors import SelectionError
 from lamplighter.inspection import accept_restore
 from lamplighter.model.envelope import visible

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
 
-from lamplighter.cli.common import AsJson, print_json
+from lamplighter.cli.common import AsJson
+from lamplighter.cli.page import console, print_json
 from lamplighter.derive.book import book
 from lamplighter.derive.catalogue import discover, home
 from lamplighter.derive.prefect_yaml import prefect_yaml
@@ -65,21 +65,21 @@ def _write(texts: Mapping[Path, str], stale: Sequence[Path], gone: Sequence[Path
 def _say(
     root: Path, texts: Mapping[Path, str], stale: Sequence[Path], gone: Sequence[Path], *, check: bool
 ) -> None:
-    console = Console(highlight=False)
+    out = console()
     for path in (*stale, *gone):
         name = path.relative_to(root).as_posix()
         if check:
             before, after = _read(path).splitlines(), texts.get(path, "").splitlines()
             diff = difflib.unified_diff(before, after, name, f"{name} (derived)", n=1, lineterm="")
-            console.print("\n".join(diff), markup=False, soft_wrap=True)
+            out.print("\n".join(diff), markup=False, soft_wrap=True)
         else:
-            console.print(f"wrote {name}" if path in texts else f"removed {name}: its runbook is gone")
+            out.print(f"wrote {name}" if path in texts else f"removed {name}: its runbook is gone")
     count = len(stale) + len(gone)
     if check and count:
         what = "files are" if count > 1 else "file is"
-        console.print(f"[red]{count} derived {what} stale[/]: run lamplighter sync")
+        out.print(f"[red]{count} derived {what} stale[/]: run lamplighter sync")
     elif not count:
-        console.print(f"{len(texts)} derived files are up to date")
+        out.print(f"{len(texts)} derived files are up to date")
 
 
 def derived(root: Path) -> dict[Path, str]:

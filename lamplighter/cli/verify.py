@@ -8,7 +8,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lamplighter.cli.common import console, locate, print_json, table
+from lamplighter.cli.common import locate, table
+from lamplighter.cli.page import console, print_json
 from lamplighter.errors import SelectionError
 from lamplighter.inspection import Inspection, RunVerdict, inspect, inspect_one
 from lamplighter.model.audit import Problem

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lamplighter.cli.common import console, print_json
+from lamplighter.cli.page import console, print_json
 from lamplighter.errors import LedgerBrokenError, SelectionError
 from lamplighter.inspection import inspect
 from lamplighter.model.envelope import visible

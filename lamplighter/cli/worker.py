@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lamplighter.cli.common import AsJson, print_json, site_folders
+from lamplighter.cli.common import AsJson, site_folders
+from lamplighter.cli.page import print_json
 from lamplighter.derive.catalogue import discover, home
 from lamplighter.errors import SelectionError
 from lamplighter.model.party import Party

@@ -18,9 +18,9 @@ from lamplighter.errors import ExistsError, NotApprovedError, SelectionError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.attest import Code
 from lamplighter.model.chain import Record
-from lamplighter.model.envelope import pasted, read_line
+from lamplighter.model.envelope import is_clean, pasted, read_line, visible
 from lamplighter.model.operation import Operation
-from lamplighter.model.options import options_of
+from lamplighter.model.options import REQUESTER, options_of
 from lamplighter.model.plan import Requester
 from lamplighter.model.request import Asked, SignedRequest, authenticate, read_request
 from lamplighter.model.runbook import Runbook
@@ -97,6 +97,7 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
         emergency=wanted.emergency, override=wanted.override, due=wanted.due, replans=wanted.replans.strip(),
         flow_run=wanted.flow_run,
     )
+    _check_clean(wanted)
     options_of(wanted.runbook).require(wanted.operation.options())
     check_replans(request, store)
     request = _with_requester(request, wanted, store, now)
@@ -109,6 +110,25 @@ def open_request(wanted: Wanted, site: Site, store: Store, now: int) -> Request:
             )
         check_emergencies(store, site.trust, site.overdue_reviews, now)
     return request
+
+
+def _check_clean(wanted: Wanted) -> None:
+    """Refuse texts that a terminal or a page would show as something else; all of them in one report.
+
+    Raises:
+        SelectionError: some hold control, bidirectional or invisible characters.
+    """
+    said = {
+        "hosts": wanted.hosts, "change_ref": wanted.change_ref, "override": wanted.override,
+        "replans": wanted.replans, "requester": "".join(wanted.requester.split()),
+        **{name: str(value) for name, value in wanted.parameters.items() if name != REQUESTER},
+    }
+    odd = [f"{name}: {visible(text)[:80]}" for name, text in said.items() if not is_clean(text)]
+    if odd:
+        raise SelectionError(
+            f"there are characters in it that cannot be seen: {'; '.join(odd)}",
+            changed="Nothing was started", advice="Type it anew, without what was pasted along",
+        )
 
 
 def _reopened(wanted: Wanted, site: Site, opened: Record) -> Request:

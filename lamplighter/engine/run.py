@@ -28,7 +28,7 @@ from lamplighter.errors import ExistsError, LedgerError, NotApprovedError, Selec
 from lamplighter.leases import Leases
 from lamplighter.ledger import Ledger
 from lamplighter.model.canonical import sha256
-from lamplighter.model.envelope import MAX_LINE
+from lamplighter.model.envelope import MAX_LINE, visible
 from lamplighter.model.gate import GatePolicy, GateResult, obstacles
 from lamplighter.model.history import History
 from lamplighter.model.inventory import Host
@@ -220,7 +220,7 @@ class Run:
             lines: approval lines; they are checked later, each time they matter.
             claimed: decision and reason as typed; recorded as a claim, because anybody can type them.
         """
-        told = {name: recordable(text) for name, text in claimed.items()}
+        told = {name: visible(recordable(text)) for name, text in claimed.items()}
         kept = [recordable(line, MAX_LINE) for line in lines[:MOST_LINES]]
         self.journal.record("answered", number=number, approvals=kept, claimed=told)
         if told.get("decision") == "reject":

@@ -199,5 +199,10 @@ def visible(text: str) -> str:
     return "".join(f"\\u{ord(char):04x}" if _is_hidden(char) else char for char in text)
 
 
+def spelled(text: str) -> str:
+    """The same for several lines: line breaks are left."""
+    return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))
+
+
 def _is_hidden(char: str) -> bool:
     return unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -114,7 +114,7 @@ def test_the_approver_is_shown_where_it_goes_and_as_whom(make: Make) -> None:
     change(lab, "a", ansible_host="10.1.2.3", ansible_user="deploy", lamplighter_probes=probes)
     with lab.run() as run:
         plan = run.make_plan(run.survey())
-        shown = plan_page(plan)
+        shown = plan_page(plan, "UTC")
         assert "deploy" in shown
         assert "10.1.2.3" in shown
         assert "systemctl is-active web" in shown
