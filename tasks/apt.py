@@ -243,7 +243,9 @@ def _whole_answer(where: str, scope: str, release: debian.Release, reading: linu
 
 def _support(row: str, release: debian.Release, view: apt_archives.View, now: float) -> str:
     """How far the release is supported, judged with the archives that are configured."""
-    said = debian.end_of_life(row.strip() or debian.known_release(release.codename), debian.day(now))
+    names = (release.codename, *release.bases)
+    known = row.strip() or next(filter(None, map(debian.known_release, names)), "")
+    said = debian.end_of_life(known, debian.day(now))
     beyond = ", ".join(dict.fromkeys(one.name for one in view.supported_beyond))
     if beyond and said.startswith(debian.END_OF_LIFE):
         return f"its release's own support has ended; extended support is configured: {beyond}"

@@ -43,9 +43,11 @@ def asked(facts: AptFacts) -> tuple[str, ...]:
     stale = {one.tag for one in facts.view.archives if one.ill}
     fresh = {one.tag for one in facts.view.archives if not one.ill}
     install = [one for one in facts.wanted.install if not (stale - fresh).intersection(one.sources)]
-    if not install and not facts.wanted.remove:
+    whole = len(install) == len(facts.wanted.install)
+    remove = facts.wanted.remove if whole else ()  # a removal may be for the sake of what is left out
+    if not install and not remove:
         return ()
-    return install_arguments(upgrade_arguments(install, facts.wanted.remove))
+    return install_arguments(upgrade_arguments(install, remove))
 
 
 def plan(host: Host, facts: AptFacts, *, reboot: str, repair: bool) -> HostPlan:

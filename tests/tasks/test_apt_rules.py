@@ -130,6 +130,18 @@ def test_a_plan_has_steps_or_a_reason(rehearsal: Simulation, asks: bool, reboot:
     assert all("\n" not in step.summary for step in plan.steps)
 
 
+def test_what_an_ill_archive_offers_is_left_out_and_so_is_what_would_be_removed_for_it() -> None:
+    ill = Archive("http://v/dists/x/", "http://v", "x", "V", "Vendor", "x", "x", date=1.0, ill="401")
+    facts = facts_of(Simulation())
+    change = Change("a", "1", "2", ("Debian-Security:12/stable-security",))
+    wanted = Simulation((change, Change("v", "1", "2", ("Vendor:x",))), (Change("b", "1", ""),))
+    facts = dataclasses.replace(
+        facts, wanted=wanted, view=dataclasses.replace(facts.view, archives=(*facts.view.archives, ill)))
+    assert apt_plan.asked(facts) == ("--no-remove", "--only-upgrade", "a=2")
+    well = dataclasses.replace(facts, view=dataclasses.replace(facts.view, archives=facts.view.archives[:1]))
+    assert apt_plan.asked(well) == ("--only-upgrade", "a=2", "v=2", "b-")
+
+
 def facts_of(rehearsal: Simulation) -> AptFacts:
     packages = Packages({"bash": Package("5.2", "installed")}, native="amd64")
     release = Release("debian", "12", "Debian 12", "bookworm", debian_family=True)
