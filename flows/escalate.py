@@ -50,10 +50,10 @@ def escalate(site: str) -> State[Any]:
     Args:
         site: whose estate: a folder in inventories/
     """
+    opened = open_check(RUNBOOK, site)
+    if not isinstance(opened, Opened):
+        return opened
     with orchestrator.in_words():
-        opened = open_check(RUNBOOK, site)
-        if not isinstance(opened, Opened):
-            return opened
         watch = open_round(opened.site, opened.store)
         watch.look()
         watch.wake()

@@ -53,10 +53,10 @@ def expiring_passwords(site: str) -> State[Any]:
     Args:
         site: whose users: a folder in inventories/
     """
+    opened = open_check(RUNBOOK, site)
+    if not isinstance(opened, Opened):
+        return opened
     with orchestrator.in_words():
-        opened = open_check(RUNBOOK, site)
-        if not isinstance(opened, Opened):
-            return opened
         told = tell_everybody(opened.site, mail=opened.stage.may_change)
         get_run_logger().info("%s", told)
         return orchestrator.told(str(told), ok=told.ok)

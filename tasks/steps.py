@@ -96,13 +96,14 @@ def open_check(runbook: Runbook, site: str) -> Opened | State[Any]:
     """
     started = orchestrator.current()
     orchestrator.label(started.flow_run, started.run(runbook.id), runbook.tags(site))
-    place = load_site_named(site)
-    store = open_store(place.store)
-    try:
-        return Opened(place, store, may_look(runbook, place, store, int(time.time())))
-    except NotApprovedError as error:
-        get_run_logger().warning("%s", error)
-        return orchestrator.final(RunState.REJECTED, str(error))
+    with orchestrator.in_words():
+        place = load_site_named(site)
+        store = open_store(place.store)
+        try:
+            return Opened(place, store, may_look(runbook, place, store, int(time.time())))
+        except NotApprovedError as error:
+            get_run_logger().warning("%s", error)
+            return orchestrator.final(RunState.REJECTED, str(error))
 
 
 @contextlib.contextmanager
