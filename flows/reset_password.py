@@ -17,6 +17,9 @@ Edge cases:
     - Several accounts answer to the name, or none: nothing is changed.
     - The account is protected, a service's, disabled, expired, outside of what was delegated, or on the deny
       list: it is `refused`, and the rule is named. VIPs are signed for each time, or internal IT's alone.
+    - Not everything that decides can be read, a line of directory.yaml may mean it and names nobody, or the
+      server would not let it be done: it is `refused`, before anybody signs, and what is missing is named.
+    - A login with the new password need not change it: the reset failed, and nobody gets the password.
     - The connection breaks while the password is set: the directory is asked whether it was. When it cannot
       tell, the run says `unknown`, never sets it again, and drops the password.
     - More resets in a day or an hour than are ordinary: the next one is not done, and both parties hear of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +17,8 @@ from lamplighter.derive.catalogue import discover
 from lamplighter.errors import LamplighterError
 from lamplighter.notify.heartbeat import warning
 from lamplighter.site import load_site_named, look_at_site, site_path
-from lamplighter.site.yaml import Findings
+from lamplighter.site.yaml import Findings, Remark
+from tasks.directory_check import asked
 
 
 def check(
@@ -24,7 +26,9 @@ def check(
         str | None, typer.Argument(help="a folder in inventories/; all but template if left out")
     ] = None,
     here: Annotated[
-        bool, typer.Option("--here", help="on the worker: look for the hosts' private keys as well")
+        bool, typer.Option(
+            "--here", help="on the worker: look for the hosts' keys, and ask the directory whom it is told"
+        )
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the mistakes as JSON")] = False,
 ) -> None:
@@ -36,6 +40,8 @@ def check(
     now = int(time.time())
     folders = [site_path(site)] if site else site_folders()
     found = {folder.name: look_at_site(folder, runbooks, now, here=here) for folder in folders}
+    if here:
+        found = {name: _asked(site_path(name), each) for name, each in found.items()}
     wrong = any(each.mistakes for each in found.values())
     if as_json:
         sites = [
@@ -56,6 +62,13 @@ def check(
             warn(_silence(name))
     if wrong:
         raise typer.Exit(1)
+
+
+def _asked(folder: Path, found: Findings) -> Findings:
+    """With what the directory itself says."""
+    mistakes, why = asked(folder)
+    remarks = (Remark(why, warning=True),) if why else ()
+    return Findings((*found.mistakes, *mistakes), (*found.remarks, *remarks))
 
 
 def _silence(site: str) -> str:

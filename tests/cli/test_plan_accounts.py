@@ -11,6 +11,7 @@ import pytest
 
 from lamplighter.cli import main
 from tests.accountkit import OLD, Office
+from tests.lab import openldap
 from tests.lab.openldap import OpenLdap
 
 pytestmark = pytest.mark.lab
@@ -73,3 +74,30 @@ def test_what_cannot_be_planned_says_what_to_write(
 ) -> None:
     assert ended("reset-password", *words) == 2
     assert why in " ".join(capsys.readouterr().err.split())
+
+
+def test_check_asks_the_directory_whom_its_lines_name(
+    slapd: OpenLdap, office: Office, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slapd.user("jill", OLD, employeeNumber="4711")
+    group = slapd.group("board", f"uid=jill,{openldap.PEOPLE}")
+    lines = {"denied": ["4711", f"uid=JILL, {openldap.PEOPLE}"], "protected_groups": [group]}
+
+    def checked() -> str:
+        with pytest.raises(SystemExit):
+            main(["check", "demo", "--here"])
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    office.directory(**lines)
+    assert "names nobody" not in checked()
+    office.directory(denied=["4711", "ghost"], vip={"groups": [f"cn=nowhere,{openldap.GROUPS}"]})
+    said = checked()
+    assert "`ghost` in `denied` of directory.yaml names nobody" in said
+    assert "`cn=nowhere,ou=groups,dc=lab,dc=test` in `vip`" in said
+    assert "4711" not in said
+    slapd.stop()
+    try:
+        assert "the directory was not asked" in " ".join(checked().split())
+    finally:
+        slapd.start()
