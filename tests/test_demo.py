@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lamplighter.derive.timetable import starts
 from lamplighter.model.inventory import Host
 from lamplighter.model.notice import Result
 from lamplighter.notify.send import send_by_apprise
@@ -22,6 +24,7 @@ from tasks.account_runs import open_desk
 from tasks.expiring import tell_everybody
 from tests.lab import demo_directory
 from tests.lab.demo_mail import Sink
+from tests.lab.demo_sandbox import schedule_soon
 from tests.lab.demo_site import APPROVERS
 from tests.lab.system import wait_until
 from tests.storekit import store_entry
@@ -78,6 +81,19 @@ def test_reminders_and_notices_can_be_read_on_the_page(place: Path) -> None:
     newest, *_ = sink.messages()
     assert "read &amp; decide" in _read(f"{sink.url}/{newest}")
     assert _read(f"{sink.url}/nothing") == ""
+
+
+def test_its_schedules_fire_while_somebody_looks(place: Path, tmp_path: Path) -> None:
+    entry, now = yaml.safe_load((ROOT / "inventories" / "demo" / "site.yaml").read_text()), int(time.time())
+    schedule_soon(entry)
+    folder = Path(shutil.copytree(place / "demo", tmp_path / "demo"))
+    (folder / "site.yaml").write_text(yaml.safe_dump(entry))
+    site = load_site(folder)
+    soon = {
+        f"{one.runbook}/{one.name}" for one in site.deployments for each in one.schedules
+        if next(starts(each, now, now + 7 * 60), 0)
+    }
+    assert soon == {"patch-linux/staging-hourly", "expiring-passwords/hourly", "escalate/every-5-minutes"}
 
 
 def test_its_people_are_found_with_what_is_the_matter(place: Path) -> None:

@@ -5,8 +5,10 @@ schedules that fire while somebody looks.
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
 
@@ -39,7 +41,7 @@ class Sandbox(DemoSite):
         super().write()
         self.edit("responsibilities.yaml", _hand_resets_over)
         self.hand_over("password-resets", "reset-password", "unlock-account")
-        self.edit("site.yaml", _schedule)
+        self.edit("site.yaml", schedule_soon)
         said = demo_directory.directory_yaml(self.directory)
         (self.path / "directory.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
 
@@ -48,9 +50,9 @@ def _hand_resets_over(matrix: dict[str, Any]) -> None:
     matrix["functions"]["password-resets"]["stage"] = "supervised"
 
 
-def _schedule(site: dict[str, Any]) -> None:
+def schedule_soon(site: dict[str, Any]) -> None:
     """A patch cycle of its own for staging, every hour, and reminders every hour and not at eight o'clock."""
-    first = time.localtime(time.time() + SOON).tm_min
+    first = datetime.fromtimestamp(time.time() + SOON, ZoneInfo(site["time_zone"])).minute
     hourly = [{"cron": f"{minute % 60} * * * *"} for minute in (first, first + 2)]
     for one in site["deployments"]:
         if one["runbook"] == "expiring-passwords":
