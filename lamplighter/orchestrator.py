@@ -111,6 +111,9 @@ def label(flow_run: UUID, name: str, tags: Sequence[str]) -> None:
         wanted = sorted({*tags, *(tag for tag in known.tags if tag.partition(":")[0] not in named)})
         if known.name != name or sorted(known.tags) != wanted:
             client.update_flow_run(flow_run, name=name, tags=wanted)
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None:
+        context.flow_run.name = name  # what this process says of itself from here on
 
 
 def sleep_until(when: int, why: str, name: str = AWAITING_WINDOW) -> NoReturn:

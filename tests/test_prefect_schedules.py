@@ -102,6 +102,7 @@ def test_runs_that_one_pass_of_the_scheduler_made_are_each_on_their_own(desk: De
     assert len({run["id"][:6] for _, run in three}) == 1, "made within seconds: version 7 begins with a clock"
     assert {run["state_name"] for _, run in three} == {"Suspended"}
     names = {run["name"] for _, run in three}
+    assert all(run["state"]["message"].endswith(f"lamplighter approve {run['name']}") for _, run in three)
     assert names == {desk.run_id(run["id"]) for _, run in three}
     assert len(names) == len(three)
     plans = set()
