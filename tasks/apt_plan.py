@@ -124,7 +124,12 @@ def _upgrade(facts: AptFacts) -> Step | None:
         counts.append(f"install {len(args['new'])} new")
     if args["remove"]:
         counts.append(f"REMOVE {len(args['remove'])}")
-    listed = some(f"{one.name} {one.new or 'removed'}" for one in (*facts.removals, *facts.changes))
+    # What goes and what is new first, and then all of it: whoever signs, signs each of them.
+    upgrades = sorted(facts.changes, key=lambda one: bool(one.old))
+    listed = ", ".join(
+        [f"{one.name} removed" for one in facts.removals]
+        + [f"{one.name} {one.new}" + ("" if one.old else " (new)") for one in upgrades]
+    )
     security = f", {len(args['security'])} for security" if args["security"] else ""
     return Step("upgrade", "apt.install", f"{', '.join(counts)}{security}: {listed}", args, _undo(facts))
 

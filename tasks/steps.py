@@ -296,7 +296,7 @@ def _ask(run: Run, plan: Plan, result: GateResult) -> None:
     _tell(run)
     left = max(int(plan.expires - time.time()), 60)
     replans = run.request.replans
-    different = deltas(run.store, run.site.name, replans, plan)
+    different = deltas(run.store, run.site, replans, plan)
     page = gate_page(plan, run.site.time_zone, result, number, replans, different)
     answer = ask(f"gate-{number}", page, left)
     if answer is None:

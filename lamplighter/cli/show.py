@@ -72,8 +72,8 @@ def print_plan(out: Console, plan: Plan, zone: str) -> None:
     print_head(out, plan, zone)
     made = table("", ("wave", "hosts", "what", "to note"), ())
     for wave, names, host in alike(plan):
-        what = "\n".join(f"{step.id}: {step.summary}" for step in host.steps)
-        made.add_row(str(wave), lines(names), escape(what), lines(host.notes))
+        what = lines(f"{step.id}: {step.summary}" for step in host.steps)
+        made.add_row(str(wave), lines(names), what, lines(host.notes))
     for host in (host for host in plan.hosts if not host.steps):
         why = coloured(host.end, f"{host.end}: {host.reason}")
         made.add_row("-", escape(host.host), why, lines(host.notes))
@@ -81,20 +81,21 @@ def print_plan(out: Console, plan: Plan, zone: str) -> None:
 
 
 def print_to_approve(out: Console, found: Found, plan: Plan) -> None:
-    """What is to be signed: the plan, or what differs when it takes up one that was approved before."""
-    if not found.records[0].get("replans"):
-        print_plan(out, plan, found.site.time_zone)
-        return
-    print_head(out, plan, found.site.time_zone)
+    """What is to be signed: the plan, and above it what differs when it takes up one that was approved."""
     print_deltas(out, found, plan)
-    out.print(f"  [dim]{'Every step of it':<16}[/] lamplighter show {escape(plan.run)}")
+    print_plan(out, plan, found.site.time_zone)
 
 
 def print_deltas(out: Console, found: Found, plan: Plan) -> None:
     """Of a plan that takes up an earlier run: what differs from what was approved for that one."""
     replans = str(found.records[0].get("replans", ""))
-    if replans:
-        out.print(delta_table(replans, deltas(found.store, found.site.name, replans, plan)))
+    if not replans:
+        return
+    if different := deltas(found.store, found.site, replans, plan):
+        out.print(delta_table(replans, different))
+    else:
+        told = f"This takes up {escape(replans)}, which nobody approved: all of it is new."
+        out.print(told, soft_wrap=True)
 
 
 def delta_table(run: str, deltas: tuple[HostDelta, ...]) -> Table:

@@ -10,12 +10,11 @@ import typer
 
 from lamplighter.cli.common import AsJson
 from lamplighter.cli.page import console, print_json
+from lamplighter.cli.show import print_plan
 from lamplighter.errors import LamplighterError, SelectionError
 from lamplighter.model.approval import Decision
 from lamplighter.model.canonical import MAX_BYTES
-from lamplighter.model.envelope import visible
 from lamplighter.model.plan import Plan, read_plan
-from lamplighter.model.show import facts_of
 from lamplighter.signing import Wish, approve_line, signer_of
 from lamplighter.site import load_site, load_site_named
 from lamplighter.timespan import seconds
@@ -41,7 +40,7 @@ def sign(
     place = load_site(site) if site else load_site_named(parsed.site)
     key = key.expanduser()
     who = signer_of(key, place.signers, as_)
-    _show(parsed, place.time_zone)
+    print_plan(console(stderr=True), parsed, place.time_zone)  # on standard error, as the line goes out
     wish = Wish(who, decision, reason, seconds(valid_for), revokes)
     line = approve_line(plan_bytes, wish, key, int(time.time()))
     if out is not None:
@@ -67,11 +66,3 @@ def _read(path: Path) -> tuple[bytes, Plan]:
         raise SelectionError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except LamplighterError as error:
         raise error.at(str(path)) from None
-
-
-def _show(plan: Plan, zone: str) -> None:
-    """What is about to be signed, read from the bytes that are; on standard error, as the line goes out."""
-    out = console(stderr=True)
-    out.print(visible(f"{plan.runbook} at {plan.site}, run {plan.run}"), markup=False, soft_wrap=True)
-    for name, value in facts_of(plan, zone):
-        out.print(visible(f"  {name:<18} {value}"), markup=False, soft_wrap=True)

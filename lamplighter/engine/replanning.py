@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lamplighter.engine.drafting import Request
-from lamplighter.engine.gatekeeper import stored_plan
+from lamplighter.engine.gatekeeper import dropped_lines, stored_plan
 from lamplighter.errors import SelectionError
 from lamplighter.ledger import read_ledger
 from lamplighter.model.delta import HostDelta, difference
+from lamplighter.model.gate import evaluate
 from lamplighter.model.history import History, replay
 from lamplighter.model.plan import Plan
+from lamplighter.site import Site
 from lamplighter.store import Store
 
 
@@ -54,8 +58,11 @@ def check_replans(request: Request, store: Store) -> None:
             )
 
 
-def deltas(store: Store, site: str, replans: str, plan: Plan) -> tuple[HostDelta, ...]:
-    """What an approver has to see of a plan that takes up an earlier run; nothing for one that does not.
+def deltas(store: Store, site: Site, replans: str, plan: Plan) -> tuple[HostDelta, ...]:
+    """How a plan differs from the approved one that it takes up; nothing where there is no such plan.
+
+    Any ended run can be named as the one to be taken up, also one that was rejected: only what was approved
+    may be said to be as approved before.
 
     Args:
         store, site: where the runs are written.
@@ -67,5 +74,19 @@ def deltas(store: Store, site: str, replans: str, plan: Plan) -> tuple[HostDelta
     """
     if not replans:
         return ()
-    old, history = earlier(store, site, replans)
-    return difference(old, history.hosts, plan)
+    old, history = earlier(store, site.name, replans)
+    return difference(old, history.hosts, plan) if _was_approved(store, site, replans) else ()
+
+
+def _was_approved(store: Store, site: Site, run: str) -> bool:
+    """Whether a run's gate was opened, by its ledger and by the signatures in it as of that moment."""
+    records = list(read_ledger(store, run, site.name))
+    history = replay(records)
+    opened = next((one for one in records if one.kind == "gate" and one.fields["passed"]), None)
+    if opened is None:
+        return False
+    plan, data = stored_plan(store, history.plan, run)
+    lines = tuple(dict.fromkeys([*history.approvals, *dropped_lines(store, history.plan)]))
+    policy = site.gate_policy(plan.runbook, store)
+    then = replace(policy, standing=(*policy.standing, *opened.fields["approvals"]), uses={})
+    return evaluate(data, lines, then, opened.time // 1000).passed

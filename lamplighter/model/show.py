@@ -23,6 +23,8 @@ EMERGENCY = (
     "reviews it within 24 hours."
 )
 MAX_CELL = 400
+MAX_STEP = 65_536
+"""Characters of a step, which is never cut short of anything that will be done."""
 MAX_HOSTS = 200
 """Rows of hosts that are left alone; beyond that a form is not read any more."""
 
@@ -62,10 +64,15 @@ class Ended(Protocol):
         """Every host."""
 
 
-def escape(text: str) -> str:
-    """Make any text safe inside a markdown table cell: no markup, no link, nothing that hides or turns."""
+def escape(text: str, most: int = MAX_CELL) -> str:
+    """Make any text safe inside a markdown table cell: no markup, no link, nothing that hides or turns.
+
+    Args:
+        text: may be hostile.
+        most: characters of it that are shown.
+    """
     flat = visible(" ".join(text.split()))
-    short = flat if len(flat) <= MAX_CELL else flat[: MAX_CELL - 1] + "…"
+    short = flat if len(flat) <= most else flat[: most - 1] + "…"
     safe = short.replace("&", "&amp;").replace("<", "&lt;")
     return _AUTOLINK.sub(r"\g<0><wbr>", re.sub(r"([\\`*_\[\]|~#])", r"\\\1", safe))
 
@@ -170,8 +177,8 @@ def placed(host: HostPlan) -> str:
 
 def _group_row(wave: int, names: list[str], host: HostPlan) -> str:
     steps = "<br>".join(
-        f"**{escape(step.id)}** {escape(step.summary.removeprefix(f'{step.id} '))}"
-        + (f" (undo: {escape(step.undo)})" if step.undo else " (cannot be undone)")
+        f"**{escape(step.id)}** {escape(step.summary.removeprefix(f'{step.id} '), MAX_STEP)}"
+        + (f" (undo: {escape(step.undo, MAX_STEP)})" if step.undo else " (cannot be undone)")
         for step in host.steps
     )
     return f"| {wave} | {'<br>'.join(map(escape, names))} | {steps} | {_notes(host)} |"
@@ -193,7 +200,7 @@ def gate_page(
         result: the gate's answer now.
         number: of the question, from 1.
         replans: id of the earlier run that the plan takes up; empty for none.
-        deltas: how it differs from what was approved for that run: then that is shown, and no more.
+        deltas: how it differs from what was approved for that run; shown above the plan.
     """
     lines = ["# Waiting for approval", ""]
     if number > 1:
@@ -213,14 +220,17 @@ def gate_page(
         "Rejecting needs no signature: choose reject, and say why."
     )
     lines += ["", how, ""]
-    return "\n".join(lines) + (
-        _difference_page(plan, zone, replans, deltas) if deltas else plan_page(plan, zone)
-    )
+    lines += _difference(replans, deltas)
+    return "\n".join(lines) + plan_page(plan, zone)
 
 
-def _difference_page(plan: Plan, zone: str, replans: str, deltas: Sequence[HostDelta]) -> str:
+def _difference(replans: str, deltas: Sequence[HostDelta]) -> list[str]:
     """What an approver of the earlier plan has not seen yet."""
-    lines = [*_head(plan, zone), f"### What differs from {escape(replans)}, which left this undone", ""]
+    if not replans:
+        return []
+    if not deltas:
+        return [f"> This takes up {escape(replans)}, which nobody approved: all of it is new.", ""]
+    lines = [f"### What differs from {escape(replans)}, which was approved and left this undone", ""]
     lines += ["| host | how it ended then | what is different now |", "|---|---|---|"]
     lines += [
         f"| {escape(one.host)} | {escape(one.before)} | {'<br>'.join(map(escape, one.now))} |"
@@ -228,7 +238,7 @@ def _difference_page(plan: Plan, zone: str, replans: str, deltas: Sequence[HostD
     ]
     if len(deltas) > MAX_HOSTS:
         lines += ["", f"{len(deltas) - MAX_HOSTS} more: `lamplighter replan {escape(replans)}`"]
-    return "\n".join([*lines, "", f"Every step of it: `lamplighter show {plan.run}`"])
+    return [*lines, ""]
 
 
 def _progress(result: GateResult) -> str:
