@@ -21,6 +21,7 @@ from lamplighter.notify.send import send_by_apprise
 from lamplighter.site import load_site
 from lamplighter.site.notify import load_notify
 from tasks.account_runs import open_desk
+from tasks.accounts import Claims
 from tasks.expiring import tell_everybody
 from tests.lab import demo_directory
 from tests.lab.demo_mail import Sink
@@ -105,3 +106,9 @@ def test_its_people_are_found_with_what_is_the_matter(place: Path) -> None:
             with connect(Host(login)) as session:
                 planned[login] = unlock.plan(Host(login), unlock.survey(Host(login), session))
     assert [login for login, plan in planned.items() if plan.steps] == [demo_directory.LOCKED]
+    assert "protected: " in planned[demo_directory.PROTECTED].reason
+    assert "locked-by-administrator: " in planned[demo_directory.ENDED].reason
+    reset = desk.reset("run", Claims("call-back", "manager"), unlock=True)
+    orphan = Host(demo_directory.ORPHAN)
+    with desk.reach(desk.site) as connect, connect(orphan) as session:
+        assert "no-address: " in reset.plan(orphan, reset.survey(orphan, session)).reason

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyrage
 
+from tasks.openldap_state import ADMIN_LOCK
 from tests.lab import ldif, openldap
 from tests.lab.errors import LabError
 from tests.lab.ldif import Values
@@ -25,10 +26,16 @@ START_SECONDS = 60
 DAY = 86400
 PASSWORD = "First-Passw0rd!1"
 MANAGER, LOCKED = "neha.joshi", "kavita.iyer"
+PROTECTED, ORPHAN, ENDED = "sunita.rao", "vikram.nair", "deepa.menon"
 PEOPLE = {
     "ravi.desai": "Ravi Desai", LOCKED: "Kavita Iyer", MANAGER: "Neha Joshi", "anand.mehta": "Anand Mehta",
+    PROTECTED: "Sunita Rao", ORPHAN: "Vikram Nair", ENDED: "Deepa Menon",
 }
-"""Logins and names. Everybody's manager is the one, and Anand Mehta is a director."""
+"""Logins and names. Everybody's manager is the one, and Anand Mehta is a director.
+
+Sunita Rao is protected by a group in a group, the manager of Vikram Nair left, and an administrator locked
+Deepa Menon.
+"""
 SHORT = f"cn=short,{openldap.POLICIES}"
 """The policy of whose passwords expire in a few days."""
 
@@ -66,6 +73,7 @@ def directory_yaml(folder: Path) -> dict[str, Any]:
         "bind": {"user": openldap.SERVICE, "password": "env:LAMPLIGHTER_DIRECTORY"},
         "default_policy": openldap.DEFAULT_POLICY,
         "delegated": [openldap.PEOPLE],
+        "protected_groups": [f"cn=board,{openldap.GROUPS}"],
         "vip": {"groups": [f"cn=directors,{openldap.GROUPS}"], "rule": "gated"},
         "rates": {"per_user_a_day": 2, "per_hour": 10, "tell": ["internal/service-desk", "msp/duty-lead"]},
         "delivery": {
@@ -86,8 +94,13 @@ def _seed(server: OpenLdap) -> None:
             more["manager"] = manager
         if login == "ravi.desai":
             more["pwdPolicySubentry"] = SHORT
+        if login == ORPHAN:
+            more["manager"] = f"uid=somebody.who.left,{openldap.PEOPLE}"
+        if login == ENDED:
+            more["pwdAccountLockedTime"] = ADMIN_LOCK
         made[login] = server.user(login, PASSWORD, cn=name, **more)
     server.group("directors", made["anand.mehta"])
+    server.group("board", server.group("assistants", made[PROTECTED]))
     for _ in range(3):
         _log_in_wrongly(server, made[LOCKED])
 
