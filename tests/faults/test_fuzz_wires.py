@@ -342,9 +342,12 @@ def play(wire: Wire, plot: Plot, pieces: list[tuple[bool, bytes]], code: int | N
     wire.proved.update({False} if proved else ())
     order = Order(TEXT, SOON, time.monotonic() + SOON, 2000)
     try:
-        return carry_out(wire, order)
+        raw = carry_out(wire, order)
     except TransportError as error:
         refused = error
+    else:
+        assert plot.done.wait(SOON), "what it was sent belongs to this order, not to the next"
+        return raw
     assert plot.done.wait(SOON)
     if "Nothing was run" in str(refused) or "not sent" in str(refused):
         assert plot.got == b"", refused
