@@ -390,9 +390,11 @@ def _unusable(error: StoreError, run: str) -> LedgerError:
 
 
 def _poisoned(error: BaseException, run: str) -> LedgerError:
-    why = error.message if isinstance(error, LamplighterError) else type(error).__name__
+    why, advice = type(error).__name__, ""
+    if isinstance(error, LamplighterError):
+        why, advice = error.message, error.advice
     return LedgerError(
         f"the ledger of run {run} could not be written and takes no more records: {why}",
         changed="Nothing that was not recorded before was started",
-        advice="mend the store, then resume the run: it goes on from what is recorded",
+        advice=f"{advice or 'mend the store'}; then resume the run: it goes on from what is recorded",
     )
