@@ -55,7 +55,7 @@ def rows() -> list[Row]:
 
 def _appends(root: Path, threads: int, each: int) -> float:
     """Durable records a second when so many hosts write an intent and an outcome in turn."""
-    with Ledger.open(a_store(root), "run-1", SITE) as ledger:
+    with Ledger.open(a_store(root, SITE), "run-1", SITE) as ledger:
         def host(number: int) -> None:
             for step in range(each):
                 ledger.append("intent", host=f"host{number}", step=f"s{step}", action="apt.install", unit="u")
@@ -70,7 +70,7 @@ def _appends(root: Path, threads: int, each: int) -> float:
 
 
 def _verify(root: Path) -> list[Row]:
-    count = _write(a_store(root))
+    count = _write(a_store(root, SITE))
     done = subprocess.run(
         [sys.executable, "-c", VERIFY, str(root)], capture_output=True, text=True, check=True,
     )
