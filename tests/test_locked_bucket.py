@@ -27,10 +27,10 @@ from tests.storecases import write_run
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_what_changes_by_design_leaves_a_locked_bucket_sound_and_it_is_witnessed(
+def test_what_changes_by_design_leaves_a_locked_bucket_sound(
     seaweed: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two rounds of everything that writes: watch, mails, rates, deliveries, leases, runs that are resumed."""
+    """Two rounds of everything that writes: watch, mails, rates, deliveries, leases, runs resumed."""
     store, now = new_store(seaweed, lock=True), int(time.time())
     for turn in range(2):
         beat(store, now + turn)
