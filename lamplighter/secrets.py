@@ -1,6 +1,6 @@
 """Secret references: where a secret is, never the secret itself.
 
-A site's files, plans and parameters hold `env:NAME`, `file:PATH` or `cmd:ARGV`. The process that needs the
+A site's files, plans and parameters hold `env:NAME`, `file:PATH` or `cmd:NAME`. The process that needs the
 value resolves the reference at the last moment and gets a `Secret`, which masks itself wherever it is shown.
 Python cannot wipe memory; what is promised is that no value reaches a log, `repr`, exception or pickle.
 """
@@ -28,6 +28,9 @@ DEFAULT_TIMEOUT = 20.0
 MAX_BYTES = 64 * 1024
 MASK = "********"
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
+COMMANDS = "LAMPLIGHTER_COMMANDS"
+"""Names the file of commands; without it `~/.config/lamplighter/commands`."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REFERENCE = re.compile(r"(env|file|cmd):\s*\S.*", re.DOTALL)
 
 
@@ -88,8 +91,10 @@ def resolve(reference: str, *, timeout: float = DEFAULT_TIMEOUT) -> Secret:
 
     Args:
         reference: `env:NAME`, an environment variable; `file:PATH`, a file's content without its last line
-            break; `cmd:ARGV`, what a command prints, without its last line break. The command is split as a
-            shell would, but no shell runs it; it gets no standard input.
+            break; `cmd:NAME`, what a command prints, without its last line break. The command stands in a
+            file that the worker's owner keeps (`COMMANDS`), a line `NAME COMMAND` each: whoever writes a
+            site's files chooses among commands, and writes none. It is split as a shell would, but no shell
+            runs it; it gets no standard input.
         timeout: seconds a command may take.
 
     Raises:
@@ -100,7 +105,7 @@ def resolve(reference: str, *, timeout: float = DEFAULT_TIMEOUT) -> Secret:
     if not is_reference(reference):
         raise SecretError(
             "a secret must be a reference, and what was given is none",
-            advice="Write env:NAME, file:PATH or cmd:COMMAND, and keep the value out of the site's files",
+            advice="Write env:NAME, file:PATH or cmd:NAME, and keep the value out of the site's files",
         )
     try:
         text = _read(scheme, rest, timeout).decode()
@@ -142,11 +147,38 @@ def _file(name: str) -> bytes:
     return _capped(value)
 
 
-def _command(line: str, timeout: float) -> bytes:
+def _kept_command(name: str) -> list[str]:
+    """The command of that name, from the file that the worker's owner keeps."""
+    path = Path(os.environ.get(COMMANDS) or "~/.config/lamplighter/commands").expanduser()
+    advice = f"Write it there as a line `NAME COMMAND`, and cmd:NAME into the site's files: {path}"
+    if not _NAME.fullmatch(name):
+        raise SecretError("a site's files name a command, and hold none", advice=advice)
     try:
-        argv = shlex.split(line)
+        with path.open("rb") as file:
+            kept = os.fstat(file.fileno())
+            text = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise SecretError(f"the file of commands cannot be read ({_reason(error)})", advice=advice) from None
+    if kept.st_uid not in {0, os.getuid()} or kept.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SecretError(
+            f"others may write the file of commands, {path}", advice=f"Take it from them: chmod go-w {path}"
+        )
+    for line in _capped(text).decode("utf-8", "replace").splitlines():
+        known, _, command = line.strip().partition(" ")
+        if known == name and command.strip():
+            return _split(command)
+    raise SecretError("there is no command of that name", advice=advice)
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
     except ValueError:
         raise SecretError("the command's quotes do not match") from None
+
+
+def _command(name: str, timeout: float) -> bytes:
+    argv = _kept_command(name)
     try:
         process = subprocess.Popen(
             argv,

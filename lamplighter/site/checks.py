@@ -121,7 +121,7 @@ class _SiteChecks:
     def secret(self, path: Path_, key: str, value: object) -> None:
         if holds_secret(key, value):
             self.note(path, f"the option `{key}` holds a secret in the clear",
-                      "name where it is kept: env:NAME, file:PATH or cmd:COMMAND")
+                      "name where it is kept: env:NAME, file:PATH or cmd:NAME")
 
     def deployment(self, path: Path_, deployment: DeploymentEntry) -> None:
         self.known_runbook((*path, "runbook"), deployment.runbook, or_default=False)

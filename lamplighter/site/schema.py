@@ -76,7 +76,7 @@ class StoreEntry(Strict):
     id: Annotated[str, StringConstraints(pattern=STORE_ID)] = ""
     """Which store that is: `lamplighter store new SITE` makes it, once, and says what to write here."""
     options: dict[Slug, Any] = {}
-    """What a bucket needs; secrets are references: `env:NAME`, `file:PATH`, `cmd:COMMAND`."""
+    """What a bucket needs; secrets are references: `env:NAME`, `file:PATH`, `cmd:NAME`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -282,7 +282,7 @@ _PATTERN_ADVICE = {
     CLOCK: 'write a time of day in quotation marks: `"02:30"`',
     ATTRIBUTE: "write an attribute's name: `otherMailbox`",
     SLUG: "use lower-case letters, digits and single hyphens, beginning with a letter: `patch-linux`",
-    REFERENCE: "name where the secret is kept: env:NAME, file:PATH or cmd:COMMAND",
+    REFERENCE: "name where the secret is kept: env:NAME, file:PATH or cmd:NAME",
     PRINCIPAL: "write the person's address in lower case, as in `approvers`: `priya@internal.example`",
 }
 

@@ -59,7 +59,7 @@ def _check(name: str, node: Node, *, of_group: bool) -> tuple[str, str] | None:
     if holds_secret(name, node.value):
         return (
             f"`{name}` holds a secret in the clear",
-            "name where it is kept: env:NAME, file:PATH or cmd:COMMAND",
+            "name where it is kept: env:NAME, file:PATH or cmd:NAME",
         )
     rule = _RULES.get(name)
     if rule and re.search(r"\{\{|\{%", str(node.value)):
@@ -162,7 +162,7 @@ _SECONDS = (
     _is_seconds,
     _advise(f"write a number of seconds, at most {LONGEST_DEADLINE}, without quotation marks"),
 )
-_REFERENCE = (_is_secret, _advise("name where it is kept: env:NAME, file:PATH or cmd:COMMAND"))
+_REFERENCE = (_is_secret, _advise("name where it is kept: env:NAME, file:PATH or cmd:NAME"))
 _MEGABYTES = (_is_amount, _advise("write a whole number of megabytes, without quotation marks"))
 _BOOL = (_is_bool, _advise("write true or false, without quotation marks"))
 

@@ -342,7 +342,7 @@ class _Builder:
         shown = tag.replace(_CORE, "!!") if tag else ""
         advice = "delete the tag"
         if "vault" in shown:
-            advice = "name the secret instead: env:NAME, file:PATH or cmd:COMMAND"
+            advice = "name the secret instead: env:NAME, file:PATH or cmd:NAME"
         self.source.mistake(line, f"the tag `{shown[:60]}` is not read", advice)
 
 

@@ -285,7 +285,7 @@ def _client(settings: S3Settings, resolver: Resolve, where: str, doubt: _Doubt) 
     if bool(settings.access_key) != bool(settings.secret_key) or not (settings.access_key or settings.chain):
         raise AuthFailedError(
             "no credentials are named", where=where,
-            advice="give access_key and secret_key as references (env:NAME, file:PATH, cmd:COMMAND), or "
+            advice="give access_key and secret_key as references (env:NAME, file:PATH, cmd:NAME), or "
             "credentials: aws for the usual AWS chain",
         )
     names = {

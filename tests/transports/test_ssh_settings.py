@@ -23,7 +23,7 @@ def test_ansible_names_and_ours() -> None:
         ansible_user="ops",
         lamplighter_ssh_passphrase="env:P",
         lamplighter_ssh_certificate="~/c-cert.pub",
-        lamplighter_sudo_password="cmd:pass show x",
+        lamplighter_sudo_password="cmd:sudo-web",
         lamplighter_ssh_jump="jump@bastion.example:2200, [2001:db8::1]:22,inner",
         lamplighter_connect_timeout=3,
     )
@@ -37,7 +37,7 @@ def test_ansible_names_and_ours() -> None:
         key=Path("/k"),
         certificate=Path("~/c-cert.pub").expanduser(),
         passphrase="env:P",
-        sudo_password="cmd:pass show x",
+        sudo_password="cmd:sudo-web",
         connect_timeout=3.0,
     )
     assert hash(settings)
