@@ -29,7 +29,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Health, Outcome, StepResult
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.model.session import Completed, Session, UnitState
-from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, linux, reboot
+from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, apt_view, linux, reboot
 from tasks import debian_host as debian
 from tasks.apt_facts import AptFacts
 
@@ -190,9 +190,9 @@ def read_facts(
     first, refreshed, last = (_clock(reading, name, host.name) for name in moments)
     kernel, held = linux.kernels(reading["kernels"].text), debian.packages(reading["packages"].text)
     refresh = reading["refresh"]
-    view = apt_archives.view(
+    view = apt_view.view(
         apt_archives.archives(reading["archives"].text, reading["entries"].text), refresh.code, refresh.text,
-        release=release, now=received, rules=apt_archives.site_rules(host, release))
+        release=release, now=received, rules=apt_view.site_rules(host, release))
     waiting = apt_offers.waiting(apt_offers.offers(reading["offers"].text), view, held.held, scope)
     alone = apt_offers.kernels_without_meta(reading["kernel_packages"].text)
     if alone:
@@ -241,7 +241,7 @@ def _whole_answer(where: str, scope: str, release: debian.Release, reading: linu
         )
 
 
-def _support(row: str, release: debian.Release, view: apt_archives.View, now: float) -> str:
+def _support(row: str, release: debian.Release, view: apt_view.View, now: float) -> str:
     """How far the release is supported, judged with the archives that are configured."""
     names = (release.codename, *release.bases)
     known = row.strip() or next(filter(None, map(debian.known_release, names)), "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lamplighter.model.canonical import JsonObject
-from tasks.apt_archives import View
 from tasks.apt_ground import Ground
 from tasks.apt_offers import Waiting
+from tasks.apt_view import View
 from tasks.debian_host import Change, Packages, Release, Simulation
 from tasks.linux import Kernels, Services, Space
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tasks.apt_archives import Archive, View, without_accounts
+from tasks.apt_archives import Archive, without_accounts
+from tasks.apt_view import View
 
 STATUS = "/var/lib/dpkg/status"
 USUAL = 500

@@ -14,7 +14,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Outcome
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.model.session import Completed
-from tasks import apt_archives, apt_causes, apt_outcome, apt_plan, linux
+from tasks import apt_archives, apt_causes, apt_outcome, apt_plan, apt_view, linux
 from tasks import debian_host as debian
 from tasks.apt import Patching, read_facts, with_rehearsal
 
@@ -44,7 +44,7 @@ def refreshed(given: Given) -> object:
     main = "copy:/srv/lab-repo/main"
     listed = recorded["archives"].replace(main, given.get("main", main))
     found = apt_archives.archives(listed, recorded["entries"])
-    view = apt_archives.view(
+    view = apt_view.view(
         found, given.get("code", 0), given["text"], release=debian.release(recorded["os"]),
         now=float(recorded["clock"]))
     ill = {f"{one.uri} {one.suite}": one.ill for one in view.archives if one.ill}

@@ -13,11 +13,12 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import facts_digest
 from lamplighter.model.session import Completed
-from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, linux
+from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, apt_view, linux
 from tasks import debian_host as debian
 from tasks.apt import Patching, read_facts
-from tasks.apt_archives import Archive, View
+from tasks.apt_archives import Archive
 from tasks.apt_facts import AptFacts
+from tasks.apt_view import View
 from tasks.debian_host import Change, Package, Packages, Release, Simulation
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9+.-]{1,12}(:i386)?", fullmatch=True)
@@ -45,7 +46,7 @@ PRINTED = st.one_of(st.text(), st.lists(st.sampled_from([
 @given(PRINTED, st.integers(0, 255))
 def test_no_output_breaks_a_reader(text: str, code: int) -> None:
     debian.simulation(code, text)
-    view = apt_archives.view(
+    view = apt_view.view(
         apt_archives.archives(text, text), code, text, release=debian.release(text), now=0.0)
     list(view.problems())
     apt_offers.waiting(apt_offers.offers(text), view, (), "all")
