@@ -130,7 +130,8 @@ def test_every_folder_of_the_product_is_type_checked() -> None:
 
 def _attributes(docstring: str) -> set[str]:
     """Names that a class's docstring lists below `Attributes:`."""
-    lines = docstring.partition("Attributes:\n")[2].splitlines()
+    section = re.split(r"\n {4}(?! )", docstring.partition("Attributes:\n")[2], maxsplit=1)[0]
+    lines = section.splitlines()
     listed = (re.match(r" {8}(\w+(?:, \w+)*): ", line) for line in lines if line.strip())
     return {name for found in listed if found for name in found[1].split(", ")}
 
