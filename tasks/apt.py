@@ -39,6 +39,7 @@ STATE_SECONDS = 180.0
 DEFAULT_PATCH_SECONDS = 3600
 DEFAULT_LOCK_SECONDS = 300
 NOTHING = "nothing was changed"
+_MOMENT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 LONGEST_SECONDS = 24 * 3600
 SURVEY_LOCK_SECONDS = 20
 DEFAULT_SETTLE_SECONDS = 30
@@ -203,7 +204,7 @@ def read_facts(
     return AptFacts(
         scope=scope, release=release, support=_support(reading["release"].text, release, view, received),
         boot_id=reading["boot_id"].text.strip(),
-        uptime=_whole(reading["uptime"].text),
+        uptime=linux.whole(reading["uptime"].text.partition(".")[0]),
         kernels=kernel, clock=linux.clock_offset(sent, received, first, last),
         lock=debian.lock_holder(reading["lock"].text),
         space=linux.spaces(reading["space"].text),
@@ -280,16 +281,11 @@ def _stuck(session: Session, words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _clock(reading: linux.Reading, name: str, where: str) -> float:
     """A reading of the host's clock, in seconds since the epoch."""
-    try:
-        return float(reading[name].text)
-    except ValueError:
-        said = f"its clock reads {reading[name].text[:50]!r}, which is no time"
-        raise UnusableError(said, where=where, changed=NOTHING, advice="run `date +%s.%N` there") from None
-
-
-def _whole(text: str) -> int:
-    found = re.match(r"\d+", text)
-    return int(found[0]) if found else 0
+    text = reading[name].text
+    if not _MOMENT.fullmatch(text):
+        said = f"its clock reads {text[:50]!r}, which is no time"
+        raise UnusableError(said, where=where, changed=NOTHING, advice="run `date +%s.%N` there")
+    return float(text)
 
 
 def with_rehearsal(facts: AptFacts, reading: linux.Reading) -> AptFacts:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks.linux import whole
+
 SCRIPTS = "/var/lib/dpkg"
 """dpkg runs the scripts of packages from here (dpkg(1))."""
 MEMORY = {"tmpfs", "ramfs", "rootfs"}
@@ -100,7 +102,7 @@ def ground(text: str, decides: str, set_back: str) -> Ground:
     for line in text.splitlines():
         word, *rest = line.split()[:1] + line.split()[1:] or [""]
         rows.setdefault(word, []).append(rest)
-    sizes = {row[1]: -(-int(row[0]) // 1024) for row in rows.get("boot", ())
+    sizes = {row[1]: -(-whole(row[0]) // 1024) for row in rows.get("boot", ())
              if len(row) == 2 and row[0].isdigit()}  # noqa: PLR2004 - size and path
     return Ground(
         mounts=tuple(Mount(row[0], row[1], row[2], frozenset(row[3].split(",")))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from tasks.apt_archives import Archive, without_accounts
 from tasks.apt_view import View
+from tasks.linux import whole
 
 STATUS = "/var/lib/dpkg/status"
 USUAL = 500
@@ -85,7 +86,7 @@ def offers(text: str) -> tuple[Offer, ...]:
             known = (sources.get(number) for number in "".join(words[4:]).split(","))
             version = words[1].removeprefix("*")
             found[-1][2].append(Version(
-                version, _whole(words[2]), _whole(words[3]) if words[3].isdigit() else None,
+                version, whole(words[2]), whole(words[3]) if words[3].isdigit() else None,
                 tuple(one for one in known if one)))
             if words[1].startswith("*"):
                 found[-1][3].append(version)
@@ -99,14 +100,10 @@ def _source(priority: str, words: list[str]) -> Source | None:
         return None
     uri, where = words[0].rstrip("/"), words[1]
     if where.endswith("/"):
-        return Source(f"{uri}/{where}", "", "", _whole(priority))
+        return Source(f"{uri}/{where}", "", "", whole(priority))
     suite, _, component = where.rpartition("/")
     architecture = words[2] if len(words) > 3 else ""  # noqa: PLR2004 - and the word Packages
-    return Source(f"{uri}/dists/{suite}/", component, architecture, _whole(priority))
-
-
-def _whole(text: str) -> int:
-    return int(text) if re.fullmatch(r"-?\d+", text) else 0
+    return Source(f"{uri}/dists/{suite}/", component, architecture, whole(priority))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,14 @@ SHELL = Path(__file__).parent / "shell"
 READING_CAP = 8 * 1024 * 1024
 """Bytes one reading may print; a host with 5,000 packages prints about 600 kB."""
 
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+
+
+def whole(text: str, otherwise: int = 0) -> int:
+    """A whole number as a host prints one; `otherwise` for what is none, or longer than any that is meant."""
+    return int(text) if _WHOLE.fullmatch(text) else otherwise
+
+
 # --- readings -------------------------------------------------------------------------------------
 
 
@@ -201,7 +209,7 @@ def spaces(text: str) -> tuple[Space, ...]:
             found.setdefault(words[1], {})["readonly"] = True
         if len(words) < 8 or words[0] not in ("kb", "inodes"):  # noqa: PLR2004 - two of ours, six of df's
             continue
-        size, _, free = (int(word) if word.isdigit() else 0 for word in words[3:6])
+        size, _, free = (whole(word) for word in words[3:6])
         values = (
             {"device": words[2], "size_kb": size, "free_kb": free} if words[0] == "kb"
             else {"inodes": size, "free_inodes": free}
@@ -268,6 +276,10 @@ def services(text: str) -> Services:
     return Services(tuple(sorted(running)), tuple(sorted(failed)))
 
 
+MOST_KERNELS, LONGEST_LINE = 200, 1024
+"""Kernels and pins that are looked at, and characters of a line: `/boot` never holds more."""
+
+
 # --- kernels --------------------------------------------------------------------------------------
 
 
@@ -304,12 +316,13 @@ def kernels(text: str) -> Kernels:
     Returns:
         `Kernels("6.1.0-18-amd64", ("6.1.0-18-amd64", "6.1.0-21-amd64"))`
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    running, *installed = [line for line in lines if not line.startswith("pinned ")] or [""]
-    for line in lines:
+    lines = [line for line in (raw.strip() for raw in text.splitlines()) if 0 < len(line) <= LONGEST_LINE]
+    running, *names = [line for line in lines if not line.startswith("pinned ")] or [""]
+    installed = list(dict.fromkeys(names))[:MOST_KERNELS]
+    for line in [line for line in lines if line.startswith("pinned ")][:MOST_KERNELS]:
         _, file, value = [*line.split(maxsplit=2), "", ""][:3]
         named = max((name for name in installed if _names(value, name)), key=len, default="")
-        if line.startswith("pinned ") and named:
+        if named:
             return Kernels(running, tuple(installed), named, file)
     return Kernels(running, tuple(installed))
 
@@ -324,7 +337,7 @@ def _flavour(release: str) -> str:
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    return [(int(word), "") if word.isdigit() else (-1, word) for word in re.findall(r"\d+|\D+", text)]
+    return [(whole(word, -1), word) for word in re.findall(r"[0-9]+|[^0-9]+", text)]
 
 
 def asks_for_reboot(part: Part, kernel: Kernels) -> tuple[str, ...] | None:
