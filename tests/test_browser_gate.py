@@ -59,11 +59,19 @@ def test_approving_in_the_browser(desk: Desk, browser: Browser) -> None:
     assert desk.records(flow_run)[-1].fields["state"] == "Completed"
 
 
-def test_approving_without_the_line_asks_again_and_says_what_is_missing(desk: Desk, browser: Browser) -> None:
+def test_approving_without_the_line_is_not_taken_and_looking_again_says_what_is_missing(
+    desk: Desk, browser: Browser
+) -> None:
     flow_run = desk.wait()
     before = desk.api.run(flow_run)["state"]["id"]
     form = browser.open_form(flow_run)
     browser.choose(form, "approve")
+    form.get_by_role("button", name="Resume").click()
+    browser.page.wait_for_timeout(2000)
+    expect(form).to_be_visible()
+    browser.shot("approve-without-a-line")
+    assert desk.api.run(flow_run)["state"]["id"] == before, "it had no tick, and the run was not woken"
+    browser.choose(form, "look again")
     browser.send(form)
     desk.at_gate(flow_run, before)
     form = browser.open_form(flow_run)

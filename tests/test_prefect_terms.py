@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from lamplighter.ledger import read_ledger
+from lamplighter.model.calendar import told as in_zone
+from lamplighter.site import load_site
 from tests.lab.demo_site import APPROVERS, REQUESTER, DemoSite
 from tests.lab.prefect_api import PrefectApi
 from tests.lab.prefect_stack import PrefectStack
@@ -76,7 +78,8 @@ def test_a_signed_run_waits_for_its_window_without_a_worker(
     window(patch_site, opens)
     flow_run = api.start("all-weekly", hosts="all", requester=REQUESTER)
     assert api.until(flow_run, "Suspended")["state_name"] == "Suspended"
-    assert f"from {opens:%Y-%m-%d %H:%M} UTC" in api.form(flow_run)
+    zone = load_site(patch_site.path).time_zone
+    assert f"from {in_zone(int(opens.timestamp()), zone)}" in api.form(flow_run).replace("\\", "")
     prefect.lamplighter("approve", api.run_id(flow_run), "--key", str(patch_site.key(ASHA)), "--yes")
     waits = api.until(flow_run, "AwaitingWindow")
     assert waits["state_name"] == "AwaitingWindow", waits["state"]["message"]

@@ -18,6 +18,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "LAMPLIGHTER_HOME": "The checkout; else the nearest folder from here upwards that holds `flows/`.",
     "LAMPLIGHTER_KEY": "Your private key for commands that sign; `~/.ssh/id_ed25519` when not set.",
     "LAMPLIGHTER_NOTES": "Where a machine notes what it saw of stores; below `~/.local/state` when not set.",
+    "LAMPLIGHTER_COMMANDS": "The file of commands that `cmd:NAME` names; `~/.config/lamplighter/commands`.",
     "LAMPLIGHTER_CRASH": "Only in fault tests: where a process kills itself.",
 }
 """Every environment variable the program reads; a test compares this with the code."""

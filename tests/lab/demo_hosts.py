@@ -1,4 +1,4 @@
-"""Three of the demo's hosts are configured as people configure them: so a newcomer sees what is noticed."""
+"""Five of the demo's hosts are configured as people configure them: so a newcomer sees what is noticed."""
 
 from tests.lab.estate import Estate
 from tests.lab.spec import HostSpec
@@ -10,6 +10,10 @@ _PIN = """Explanation: the shop breaks with the newer one, ask Kiran first
 Package: lab-kernel
 Pin: release *
 Pin-Priority: -1
+"""
+
+
+_CHATTY = """echo "Welcome to $(hostname). Unauthorised use is prohibited."
 """
 
 
@@ -26,7 +30,13 @@ def stop_the_mirror(estate: Estate) -> None:
 
 
 def configure(estate: Estate) -> None:
-    """`app2` has a vendor's archive nobody answers for; `db1` holds one fix and pins the other."""
+    """Make them so.
+
+    `app1`'s account prints a greeting at every login; `web1` is behind a line of 10 Mbit/s; `app2` has a
+    vendor's archive nobody answers for; `db1` holds one fix and pins the other.
+    """
+    estate["app1"].write("/home/ops/.bashrc", _CHATTY)
+    estate["web1"].slow_line()
     estate["app2"].write("/etc/apt/sources.list.d/acme.list", _VENDOR)
     estate["db1"].write("/etc/apt/preferences.d/lab-kernel", _PIN)
     estate["db1"].exec(["apt-mark", "hold", "lab-web"])

@@ -13,7 +13,7 @@ from tests.lab.control import ask
 from tests.lab.debs import BASELINE
 from tests.lab.errors import LabError
 from tests.lab.spec import SSH_PORT, HostSpec, check_name
-from tests.lab.system import environment, last_words, wait_until
+from tests.lab.system import environment, last_words, run, wait_until
 
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--time", "--root", "--wd")
 _INSIDE = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
@@ -189,6 +189,12 @@ class Host:
     def link_up(self) -> None:
         """Plug its network cable in again."""
         ask(self._socket, "cable", host=self.name, up=True)
+
+    def slow_line(self, rate: str = "10mbit") -> None:
+        """Put what it sends on a slow line (tc-tbf(8)); it stays so through reboots."""
+        net = f"--net=/proc/{self.pids()[0]}/ns/net"
+        shape = ["root", "tbf", "rate", rate, "burst", "32kbit", "latency", "400ms"]
+        run(["nsenter", net, "tc", "qdisc", "replace", "dev", "eth0", *shape])
 
     def freeze(self) -> None:
         """Stop every process in it where it stands: it still accepts connections, and says nothing."""

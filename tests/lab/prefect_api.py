@@ -21,6 +21,7 @@ class PrefectApi:
 
     def __init__(self, stack: PrefectStack) -> None:
         self._base = f"{stack.url}/api"
+        self._called: dict[str, str] = {}
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, method: str = "POST") -> Any:
         """Send JSON, or GET when there is no body. Returns: what came back."""
@@ -45,9 +46,11 @@ class PrefectApi:
         return value
 
     def run_id(self, flow_run: str) -> str:
-        """What the product calls a patch run. Params: flow_run, Prefect's id of it."""
-        due = datetime.fromisoformat(self.run(flow_run)["expected_start_time"])
-        return run_id("patch-linux", UUID(flow_run), int(due.timestamp()))
+        """A patch run's own id, also once Prefect has forgotten it. Params: flow_run, its id there."""
+        if flow_run not in self._called:
+            due = datetime.fromisoformat(self.run(flow_run)["expected_start_time"])
+            self._called[flow_run] = run_id("patch-linux", UUID(flow_run), int(due.timestamp()))
+        return self._called[flow_run]
 
     def until(self, flow_run: str, *names: str, seconds: float = 120) -> dict[str, Any]:
         """Wait until a run's state has one of these names, or is final. Returns: the run.

@@ -20,6 +20,12 @@ from tests.slapdkit import CN_GROUPS, edited, of_class, person, policy, seed, st
 pytestmark = pytest.mark.lab
 
 
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for a server, of a short path, as sockets need it (unix(7))."""
+    return tmp_path_factory.mktemp("s") / "d"
+
+
 @pytest.fixture(scope="module")
 def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLdap]:
     folder = tmp_path_factory.mktemp("slapd") / "d"
@@ -77,10 +83,10 @@ SERVERS: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_what_the_server_itself_has_or_forbids(tmp_path: Path, kind: str) -> None:
+def test_what_the_server_itself_has_or_forbids(short: Path, kind: str) -> None:
     edit, end, why = SERVERS[kind]
     name = f"slapd-{os.getpid()}-{kind.replace(' ', '')}"
-    with OpenLdap(name, tmp_path / "d", edit, person("jane")) as up:
+    with OpenLdap(name, short, edit, person("jane")) as up:
         found = went(up, "jane", dn=f"uid=jane,{PEOPLE}")
         assert (found.end, why in found.said) == (end, True), found.said
 
@@ -247,12 +253,12 @@ def test_nobody_is_reminded_who_ended_and_a_policy_that_is_gone_is_told(slapd: O
     ("sizelimit 5\n", "changed"), (f'limits dn.exact="{SERVICE}" size.prtotal=disabled\n', "changed"),
     (f'limits dn.exact="{SERVICE}" size.unchecked=1\n', "error"),
 ])
-def test_limits_of_the_server(tmp_path: Path, limits: str, end: str) -> None:
+def test_limits_of_the_server(short: Path, limits: str, end: str) -> None:
     """One person is found without pages and in short answers; a hard limit names who raises it."""
     def edit(text: str) -> str:
         return re.sub(r"index .*\n", "index objectClass eq\n", text.replace("sizelimit unlimited\n", limits))
 
-    with OpenLdap(f"slapd-lim-{os.getpid()}", tmp_path / "d", edit, person("jane") + person("joan")) as up:
+    with OpenLdap(f"slapd-lim-{os.getpid()}", short, edit, person("jane") + person("joan")) as up:
         found = went(up, "jane", dn=f"uid=jane,{PEOPLE}")
         assert found.end == end, found.said
         assert end != "error" or "docs/prepare.md" in found.said

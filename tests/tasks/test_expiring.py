@@ -178,14 +178,15 @@ def test_those_who_run_things_hear_before_hundreds_of_users(post: MailServer, de
 @pytest.mark.lab
 @pytest.mark.parametrize("limits", ["", "block"])
 def test_a_servers_size_limit_is_told_and_can_be_raised(
-    limits: str, tmp_path: Path, post: MailServer, monkeypatch: pytest.MonkeyPatch
+    limits: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, post: MailServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What slapd does by itself at 500 entries, here at 3; and what docs/prepare.md says to do."""
     line = block("openldap: limits").replace("dc=corp,dc=example", openldap.BASE) if limits else ""
     conf = openldap._CONF.replace("sizelimit unlimited\n", f"sizelimit 3\n{line}")
     monkeypatch.setattr(openldap, "_CONF", conf)
     monkeypatch.setenv("DESK", "desk@mail.example")
-    with OpenLdap(f"slapd-lim-{os.getpid()}-{len(limits)}", tmp_path / "s") as slapd:
+    with OpenLdap(f"slapd-lim-{os.getpid()}-{len(limits)}", tmp_path_factory.mktemp("s") / "d") as slapd:
         slapd.set(openldap.DEFAULT_POLICY, pwdMaxAge=42 * DAY)
         for number in range(5):
             slapd.user(f"many{number}", OLD, mail=f"many{number}@mail.example")
