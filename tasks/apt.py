@@ -29,7 +29,17 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Evidence, Health, Outcome, StepResult
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.model.session import Completed, Session, UnitState
-from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, apt_view, linux, reboot
+from tasks import (
+    apt_archives,
+    apt_ground,
+    apt_offers,
+    apt_outcome,
+    apt_plan,
+    apt_view,
+    kernels,
+    linux,
+    reboot,
+)
 from tasks import debian_host as debian
 from tasks.apt_facts import AptFacts
 
@@ -189,7 +199,7 @@ def read_facts(
     _whole_answer(host.name, scope, release, reading)
     moments = ("clock", "refreshed", "clock_end")
     first, refreshed, last = (_clock(reading, name, host.name) for name in moments)
-    kernel, held = linux.kernels(reading["kernels"].text), debian.packages(reading["packages"].text)
+    kernel, held = kernels.kernels(reading["kernels"].text), debian.packages(reading["packages"].text)
     refresh = reading["refresh"]
     view = apt_view.view(
         apt_archives.archives(reading["archives"].text, reading["entries"].text), refresh.code, refresh.text,
@@ -210,7 +220,7 @@ def read_facts(
         space=linux.spaces(reading["space"].text),
         packages=held,
         audit=apt_outcome.audit(reading["audit"].text),
-        asks=linux.asks_for_reboot(reading["reboot"], kernel),
+        asks=kernels.asks_for_reboot(reading["reboot"], kernel),
         services=linux.services(reading["services"].text),
         age=max(0, int(last - refreshed)), view=view, waiting=waiting, wanted=wanted,
         ground=apt_ground.ground(

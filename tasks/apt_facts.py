@@ -9,7 +9,8 @@ from tasks.apt_ground import Ground
 from tasks.apt_offers import Waiting
 from tasks.apt_view import View
 from tasks.debian_host import Change, Packages, Release, Simulation
-from tasks.linux import Kernels, Services, Space
+from tasks.kernels import Kernels
+from tasks.linux import Services, Space
 
 
 @dataclass(frozen=True, slots=True)

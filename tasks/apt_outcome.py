@@ -12,7 +12,8 @@ from lamplighter.model.plan import HostPlan, Step
 from lamplighter.model.session import Completed
 from tasks.apt_words import some
 from tasks.debian_host import Packages, Simulation, complaint, lock_holder, lock_problem, packages
-from tasks.linux import Kernels, Reading, Services, asks_for_reboot, kernels, services
+from tasks.kernels import Kernels, asks_for_reboot, kernels
+from tasks.linux import Reading, Services, services
 
 LAST_LINES = 15
 HISTORY_LINES = 12

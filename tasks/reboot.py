@@ -19,8 +19,9 @@ from lamplighter.errors import (
 from lamplighter.model.outcome import Evidence, Outcome, StepResult
 from lamplighter.model.plan import Step
 from lamplighter.model.session import Session, UnitState
-from tasks.linux import asks_for_reboot, kernels, read, script
+from tasks.kernels import asks_for_reboot, kernels
 from tasks.linux import boot_id as linux_boot_id
+from tasks.linux import read, script
 
 BOOT_SECONDS = 600
 BOOT_READ_SECONDS = 30.0

@@ -14,7 +14,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Outcome
 from lamplighter.model.plan import HostPlan, Step
 from lamplighter.model.session import Completed
-from tasks import apt_archives, apt_causes, apt_outcome, apt_plan, apt_view, linux
+from tasks import apt_archives, apt_causes, apt_outcome, apt_plan, apt_view, kernels, linux
 from tasks import debian_host as debian
 from tasks.apt import Patching, read_facts, with_rehearsal
 
@@ -34,7 +34,7 @@ READERS: dict[str, Callable[[Given], object]] = {
     "cause": lambda given: apt_causes.cause(given["text"].splitlines(), given.get("code", 100)),
     "services": lambda given: linux.services(given["text"]),
     "spaces": lambda given: linux.spaces(given["text"]),
-    "newer-kernel": lambda given: linux.kernels(given["text"]).newer,
+    "newer-kernel": lambda given: kernels.kernels(given["text"]).newer,
 }
 
 

@@ -13,7 +13,7 @@ from lamplighter.model.inventory import Host
 from lamplighter.model.outcome import Terminal
 from lamplighter.model.plan import facts_digest
 from lamplighter.model.session import Completed
-from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, apt_view, linux
+from tasks import apt_archives, apt_ground, apt_offers, apt_outcome, apt_plan, apt_view, kernels, linux
 from tasks import debian_host as debian
 from tasks.apt import Patching, read_facts
 from tasks.apt_archives import Archive
@@ -60,7 +60,7 @@ def test_no_output_breaks_a_reader(text: str, code: int) -> None:
     debian.end_of_life(text, date(2026, 1, 1))
     debian.packages(text)
     debian.conffiles(text)
-    _ = linux.kernels(text).newer
+    _ = kernels.kernels(text).newer
     linux.spaces(text)
     linux.services(text)
     reading = linux.Reading({name: linux.Part(code, text) for name in (
