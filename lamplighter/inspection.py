@@ -21,6 +21,8 @@ from lamplighter.model.envelope import read_line
 from lamplighter.model.gate import GatePolicy, GateResult, evaluate
 from lamplighter.model.party import Party
 from lamplighter.model.plan import read_plan
+from lamplighter.model.sshsig import parse_signature
+from lamplighter.model.standing import NAMESPACE as STANDING
 from lamplighter.model.witness import Witnessed, judge_witness
 from lamplighter.seals import (
     ledger_key,
@@ -335,9 +337,18 @@ class _Judge:
             self._policy = self._policies(read_plan(plan).runbook)
             self._dropped = dropped_lines(self._store, sha256(plan))
         dropped = [line for line in self._dropped if line not in recorded and _counts_by(line, when)]
-        lying = dict.fromkeys([*self._policy.standing, *recorded])  # taken away since, but the run had it
+        had = (line for line in recorded if _is_standing(line))  # perhaps taken away since
+        lying = dict.fromkeys([*self._policy.standing, *had])
         standing = tuple(line for line in lying if _counts_by(line, when))
         return evaluate(plan, [*recorded, *dropped], replace(self._policy, standing=standing), when)
+
+
+def _is_standing(line: str) -> bool:
+    """Whether it is a standing approval; nothing else that was handed in may count as lying in the folder."""
+    try:
+        return parse_signature(read_line(line).signature).namespace == STANDING
+    except MalformedError:
+        return False
 
 
 def _counts_by(line: str, when: int) -> bool:
